@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The machine a plan is made for: which ISA tier, which caches, how many cores.
+#pragma once
+
+#include <cstdint>
+
+#include "core/status.h"
+
+namespace pyneo {
+
+// Ordered within an architecture: a CPU of one tier runs every lower one of its own architecture.
+enum class Tier : uint8_t {
+  kPortable = 0,  // any CPU the library was built for (SSE2 on x86-64, NEON on aarch64)
+  kAvx2 = 1,      // x86-64-v3: AVX2, FMA, F16C
+  kAvx512 = 2,    // x86-64-v4: AVX-512 F, BW, CD, DQ, VL
+};
+
+struct Target {
+  Tier tier = Tier::kPortable;
+  int32_t cores = 1;
+  int64_t l1_bytes = 32 << 10;
+  int64_t l2_bytes = 1 << 20;
+  int64_t l3_bytes = 8 << 20;
+  int32_t vector_floats() const { return tier == Tier::kAvx512 ? 16 : 8; }  // channels of a block
+};
+
+// This machine: CPUID and OS support, lowered (never raised) by PYNEO_ISA=portable|avx2|avx512.
+const Target& host_target();
+const char* tier_name(Tier t);  // "portable", "avx2", "avx512"
+
+}  // namespace pyneo

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A kernel: one fast way to run an operator on a tier, for operands in given layouts.
+//
+// A family is one source in csrc/kernels/<family>/, compiled once per tier (PN_TIER is the tier's
+// name, PN_VEC its floats per vector) and exporting a table `pn_kernels_<family>__<tier>`; kernels.inc
+// lists the families. Order in a table is preference among equal costs. The reference kernel of the
+// operator (ops/) stands behind all of them and takes plain layouts only.
+//
+// The compiler asks `accepts` and `cost` for each candidate and freezes the choice by name in the plan;
+// the runtime asks `accepts` again with the plan's descs before it trusts the choice. So `accepts` checks
+// everything `run` relies on beyond what the operator's `infer` has checked: dtypes, layouts of every
+// operand, attributes. `run` allocates nothing.
+//
+// One name may stand in several tiers' tables (same packing, same layouts): the runtime takes the
+// highest tier the CPU has.
+//
+// Sources of a family may include only headers whose functions are static, templates over types of the
+// tier's own namespace, or C: an inline function shared between tiers could be emitted with AVX-512
+// and be picked by the linker for all of them. Use simd/vec.h and kernels/kernel.h.
+#pragma once
+
+#include "core/target.h"
+#include "ops/activation.h"
+#include "ops/op.h"
+
+namespace pyneo {
+
+struct KernelQuery {
+  Attrs attrs;
+  int n_in = 0, n_out = 0;
+  const TensorDesc* const* in = nullptr;   // nullptr entries: absent
+  const TensorDesc* const* out = nullptr;
+  const void* const* values = nullptr;     // constant inputs where known (nullptr otherwise); may be null
+  const Target* target = nullptr;
+
+  bool has(int i) const { return i < n_in && in[i] != nullptr; }
+};
+
+struct KernelDef {
+  const char* name;                        // "f32_conv_direct_c16"; unique per tier
+  const char* op;
+  Layout layout_in;                        // of activations: plain, c8, c16, or kAny (all operands alike)
+  Layout layout_out;
+  int8_t packed_input;                     // operand that must be a constant in this kernel's packing, or -1
+  uint32_t state_bytes;                    // size of what prepare() fills, at most kMaxKernelState
+  bool (*accepts)(const KernelQuery&);     // with in[packed_input] having logical shape, any layout
+  float (*cost)(const KernelQuery&);       // estimated microseconds on one core of q.target
+  int64_t (*packed_bytes)(const KernelQuery&);                              // nullptr if packed_input < 0
+  void (*pack)(const KernelQuery&, const void* plain, void* packed);        // packed is zeroed by the caller
+  int64_t (*scratch_bytes)(const KernelQuery&);        // planned, shared by all threads; nullptr: 0
+  int64_t (*thread_scratch_bytes)(const KernelQuery&); // for each thread; nullptr: 0
+  Status (*prepare)(const KernelQuery&, void* state);  // shapes -> ready-to-run numbers; nullptr if no state
+  Status (*run)(const void* state, RunContext&);
+};
+
+constexpr uint32_t kMaxKernelState = 512;
+
+// Fills `out` with the kernels of `op` that accept `q` on q.target's tier or below, best cost first.
+int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, int max);
+// The kernel of that name on the highest tier <= `tier`, or nullptr.
+const KernelDef* find_kernel(const char* name, Tier tier);
+
+}  // namespace pyneo
+
+#ifdef PN_TIER
+// Inside a family source: namespace of the tier, so that equal names never meet in the linker.
+#define PN_CAT_(a, b) a##b
+#define PN_CAT(a, b) PN_CAT_(a, b)
+#define PN_KERNEL_TABLE(family)                                                   \
+  extern const ::pyneo::KernelDef PN_CAT(pn_kernels_##family##__, PN_TIER)[];     \
+  extern const int PN_CAT(PN_CAT(pn_kernels_##family##__, PN_TIER), _count);
+#define PN_KERNEL_ROWS(family) const ::pyneo::KernelDef PN_CAT(pn_kernels_##family##__, PN_TIER)[]
+#define PN_KERNEL_COUNT(family)                                       \
+  const int PN_CAT(PN_CAT(pn_kernels_##family##__, PN_TIER), _count) = \
+      sizeof(PN_CAT(pn_kernels_##family##__, PN_TIER)) / sizeof(::pyneo::KernelDef)
+#endif

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Portable vectors: GCC/Clang vector extensions, PN_VEC floats wide, in the tier's own namespace.
+//
+// The compiler lowers a vector that is wider than the tier's registers into several, so the same source
+// serves AVX-512 (16 floats), AVX2 (8), SSE2 and NEON (8 as two registers of 4). With -ffp-contract=fast
+// `acc += x * w` becomes a fused multiply-add where the tier has one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifndef PN_TIER
+#error "simd/vec.h belongs to sources that are compiled once per tier"
+#endif
+
+#define PN_INLINE static inline __attribute__((always_inline))
+
+namespace pyneo {
+namespace PN_TIER {
+
+constexpr int kVec = PN_VEC;
+
+typedef float VF __attribute__((vector_size(PN_VEC * 4)));                    // aligned value
+typedef float VFu __attribute__((vector_size(PN_VEC * 4), aligned(4), may_alias));  // unaligned memory
+typedef int32_t VI __attribute__((vector_size(PN_VEC * 4)));
+typedef int32_t VIu __attribute__((vector_size(PN_VEC * 4), aligned(4), may_alias));
+
+PN_INLINE VF load(const float* p) { return *reinterpret_cast<const VFu*>(p); }
+PN_INLINE void store(float* p, VF v) { *reinterpret_cast<VFu*>(p) = v; }
+// A scalar in every lane. `x - V{}` and not `x + V{}`: only the first is an identity for -0.
+PN_INLINE VF splat(float x) { return x - VF{}; }
+PN_INLINE VI splat_i(int32_t x) { return x - VI{}; }
+PN_INLINE VF select(VI mask, VF a, VF b) { return reinterpret_cast<VF>((reinterpret_cast<VI>(a) & mask) | (reinterpret_cast<VI>(b) & ~mask)); }
+// NaN in `a` passes through both (as in `x < lo ? lo : x`).
+PN_INLINE VF vmax(VF a, VF b) { return a < b ? b : a; }
+PN_INLINE VF vmin(VF a, VF b) { return a > b ? b : a; }
+PN_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
+PN_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }  // truncates
+
+// The first n (0..kVec) lanes of p, the rest zero; and the matching store. Never touches p[n...].
+PN_INLINE VF load_n(const float* p, int n) {
+  VF v{};
+  __builtin_memcpy(&v, p, static_cast<size_t>(n) * sizeof(float));
+  return v;
+}
+PN_INLINE void store_n(float* p, VF v, int n) { __builtin_memcpy(p, &v, static_cast<size_t>(n) * sizeof(float)); }
+
+PN_INLINE float reduce_add(VF v) {
+  float s = 0;
+  for (int i = 0; i < kVec; ++i) s += v[i];
+  return s;
+}
+PN_INLINE float reduce_max(VF v) {
+  float m = v[0];
+  for (int i = 1; i < kVec; ++i) m = m < v[i] ? v[i] : m;
+  return m;
+}
+
+}  // namespace PN_TIER
+}  // namespace pyneo
