@@ -60,6 +60,8 @@ constexpr uint32_t kMaxKernelState = 512;
 int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, int max);
 // The kernel of that name on the highest tier <= `tier`, or nullptr.
 const KernelDef* find_kernel(const char* name, Tier tier);
+// The tier whose table the kernel stands in.
+Tier kernel_tier(const KernelDef& kernel);
 
 }  // namespace pyneo
 

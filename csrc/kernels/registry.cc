@@ -54,6 +54,13 @@ const KernelDef* find_kernel(const char* name, Tier tier) {
   return nullptr;
 }
 
+Tier kernel_tier(const KernelDef& kernel) {
+  for (const Table& t : kTables) {
+    if (&kernel >= t.rows && &kernel < t.rows + *t.count) return t.tier;
+  }
+  return Tier::kPortable;
+}
+
 int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, int max) {
   int n = 0;
   float costs[64];

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the compiler asks of the core: operators, their shapes and values, kernels, packing.
+#include <time.h>
+
+#include <cstring>
+
+#include "core/abi.h"
+#include "core/memory.h"
+#include "kernels/kernel.h"
+#include "ops/op.h"
+
+namespace pyneo {
+namespace {
+
+constexpr uint32_t kMaxOperands = 4096;
+
+// A pn_node in the core's terms.
+struct Query {
+  const OpDef* op = nullptr;
+  Attrs attrs;
+  Array<TensorDesc> descs;          // inputs, then outputs
+  Array<const TensorDesc*> in, out;
+  Array<const void*> values;
+
+  int n_in() const { return static_cast<int>(in.size()); }
+  int n_out() const { return static_cast<int>(out.size()); }
+
+  Status read(const pn_node& node, bool read_outputs) {
+    PN_TRY(check_struct(&node, "pn_node"));
+    if (node.op == nullptr) return fail(Status::kInvalidArgument, "pn_node.op is NULL");
+    op = find_op(node.op);
+    if (op == nullptr) return fail(Status::kUnsupported, "operator '%s' is not in this library", node.op);
+    if (node.input_count > kMaxOperands || node.output_count > kMaxOperands) {
+      return fail(Status::kUnsupported, "%s: more than %u operands", node.op, kMaxOperands);
+    }
+    if (node.attrs != nullptr) {
+      PN_TRY(Attrs::validate(node.attrs, node.attrs_bytes));
+      attrs = Attrs(node.attrs);
+    }
+    PN_TRY(descs.allocate(int64_t{node.input_count} + node.output_count));
+    PN_TRY(in.allocate(node.input_count));
+    PN_TRY(out.allocate(node.output_count));
+    PN_TRY(values.allocate(node.input_count));
+    for (uint32_t i = 0; i < node.input_count; ++i) {
+      const pn_tensor* t = node.inputs[i];
+      if (t == nullptr) continue;
+      PN_TRY(to_desc(*t, "input", &descs[i]));
+      in[i] = &descs[i];
+      if (t->data != nullptr && t->bytes >= static_cast<uint64_t>(descs[i].bytes())) values[i] = t->data;
+    }
+    for (uint32_t o = 0; o < node.output_count; ++o) {
+      TensorDesc& d = descs[int64_t{node.input_count} + o];
+      if (read_outputs) PN_TRY(to_desc(node.outputs[o], "output", &d));
+      out[o] = &d;
+    }
+    return Status::kOk;
+  }
+
+  InferContext infer_context(TensorDesc* outputs) const {
+    InferContext c;
+    c.op = op->name;
+    c.attrs = attrs;
+    c.n_in = n_in();
+    c.n_out = n_out();
+    c.in = in.data();
+    c.values = values.data();
+    c.out = outputs;
+    return c;
+  }
+  KernelQuery kernel_query(const Target* target) const {
+    KernelQuery q;
+    q.attrs = attrs;
+    q.n_in = n_in();
+    q.n_out = n_out();
+    q.in = in.data();
+    q.out = out.data();
+    q.values = values.data();
+    q.target = target;
+    return q;
+  }
+  // Shapes of the outputs as infer sees them must be those the caller gave.
+  Status check_outputs() const {
+    Array<TensorDesc> inferred;
+    PN_TRY(inferred.allocate(n_out()));
+    InferContext c = infer_context(inferred.data());
+    PN_TRY(infer_op(*op, c));
+    for (int o = 0; o < n_out(); ++o) {
+      if (inferred[o].dtype != out[o]->dtype || inferred[o].shape != out[o]->shape) {
+        char a[160], b[160];
+        return fail(Status::kInvalidArgument, "%s: output %d is %s %s, the operator gives %s %s", op->name, o,
+                    dtype_name(out[o]->dtype), format_shape(out[o]->shape, a, sizeof(a)), dtype_name(inferred[o].dtype),
+                    format_shape(inferred[o].shape, b, sizeof(b)));
+      }
+    }
+    return Status::kOk;
+  }
+};
+
+Target read_target(const pn_target* t) {
+  if (t == nullptr) return host_target();
+  Target r;
+  r.tier = static_cast<Tier>(t->tier);
+  r.cores = t->cores;
+  r.l1_bytes = t->l1_bytes;
+  r.l2_bytes = t->l2_bytes;
+  r.l3_bytes = t->l3_bytes;
+  return r;
+}
+
+uint64_t now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+// Runs one node on the caller's buffers: the reference kernel, or `kernel` with the packed operand given plain.
+Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, int threads, uint32_t repeats,
+                uint64_t* best_ns) {
+  Query query;
+  PN_TRY(query.read(*node, true));
+  PN_TRY(query.check_outputs());
+  const KernelQuery kq = query.kernel_query(&target);
+  const Pool pool = Pool::shared(threads);
+
+  Array<Tensor> tensors;
+  Array<const Tensor*> in;
+  Array<Tensor*> out;
+  PN_TRY(tensors.allocate(query.n_in() + query.n_out()));
+  PN_TRY(in.allocate(query.n_in()));
+  PN_TRY(out.allocate(query.n_out()));
+  for (int i = 0; i < query.n_in(); ++i) {
+    if (!kq.has(i)) continue;
+    const pn_tensor& t = *node->inputs[i];
+    if (t.data == nullptr || t.bytes < static_cast<uint64_t>(query.in[i]->bytes())) {
+      return fail(Status::kInvalidArgument, "%s: input %d has %llu bytes of data, needs %lld", node->op, i,
+                  static_cast<unsigned long long>(t.data ? t.bytes : 0), static_cast<long long>(query.in[i]->bytes()));
+    }
+    tensors[i] = Tensor{*query.in[i], t.data};
+    in[i] = &tensors[i];
+  }
+  for (int o = 0; o < query.n_out(); ++o) {
+    const pn_tensor& t = node->outputs[o];
+    if (t.data == nullptr || t.bytes < static_cast<uint64_t>(query.out[o]->bytes())) {
+      return fail(Status::kInvalidArgument, "%s: the buffer of output %d is too small", node->op, o);
+    }
+    tensors[query.n_in() + o] = Tensor{*query.out[o], t.data};
+    out[o] = &tensors[query.n_in() + o];
+  }
+
+  RunContext run;
+  run.op = query.op->name;
+  run.attrs = query.attrs;
+  run.n_in = query.n_in();
+  run.n_out = query.n_out();
+  run.in = in.data();
+  run.out = out.data();
+  run.pool = const_cast<Pool*>(&pool);
+
+  Block scratch, thread_scratch, packed;
+  alignas(64) uint8_t state[kMaxKernelState];
+  if (kernel == nullptr) {
+    for (int64_t i = 0; i < tensors.size(); ++i) {
+      if (tensors[i].data != nullptr && tensors[i].desc.layout != Layout::kPlain) {
+        return fail(Status::kInvalidArgument, "%s: the reference kernel takes plain layouts only", node->op);
+      }
+    }
+    if (query.op->scratch != nullptr) {
+      PN_TRY(scratch.allocate(query.op->scratch(query.infer_context(&query.descs[query.n_in()])), "scratch"));
+    }
+  } else {
+    if (strcmp(kernel->op, query.op->name) != 0 || !kernel->accepts(kq)) {
+      return fail(Status::kInvalidArgument, "kernel '%s' does not accept this %s", kernel->name, node->op);
+    }
+    if (const int p = kernel->packed_input; p >= 0) {
+      PN_TRY(packed.allocate(kernel->packed_bytes(kq), "packed weights"));
+      memset(packed.data(), 0, static_cast<size_t>(packed.bytes()));
+      kernel->pack(kq, tensors[p].data, packed.data());
+      tensors[p].data = packed.data();
+      tensors[p].desc.layout = Layout::kPacked;
+    }
+    if (kernel->scratch_bytes) PN_TRY(scratch.allocate(kernel->scratch_bytes(kq), "scratch"));
+    if (kernel->thread_scratch_bytes) {
+      run.thread_stride = round_up(kernel->thread_scratch_bytes(kq), 64);
+      PN_TRY(thread_scratch.allocate(run.thread_stride * pool.size(), "thread scratch"));
+    }
+    if (kernel->prepare) PN_TRY(kernel->prepare(kq, state));
+  }
+  run.scratch = scratch.data();
+  run.thread_scratch = thread_scratch.data();
+
+  uint64_t best = UINT64_MAX;
+  for (uint32_t r = 0; r < (repeats > 0 ? repeats : 1); ++r) {
+    const uint64_t start = now_ns();
+    PN_TRY(kernel ? kernel->run(state, run) : query.op->run(run));
+    const uint64_t spent = now_ns() - start;
+    if (spent < best) best = spent;
+  }
+  if (best_ns != nullptr) *best_ns = best;
+  return Status::kOk;
+}
+
+}  // namespace
+}  // namespace pyneo
+
+using namespace pyneo;  // NOLINT: the C functions below are the end of the file
+
+extern "C" {
+
+void pn_host_target(pn_target* out) {
+  const Target& t = host_target();
+  *out = pn_target{sizeof(pn_target), static_cast<uint32_t>(t.tier), t.cores, 0, t.l1_bytes, t.l2_bytes, t.l3_bytes};
+}
+
+uint32_t pn_op_count(void) { return static_cast<uint32_t>(op_count()); }
+
+const char* pn_op_name(uint32_t i) {
+  const OpDef* op = op_at(static_cast<int>(i));
+  return op ? op->name : nullptr;
+}
+
+pn_status pn_op_get_info(const char* name, pn_op_info* out) {
+  const OpDef* op = find_op(name);
+  if (op == nullptr) return to_c(fail(Status::kUnsupported, "operator '%s' is not in this library", name));
+  *out = pn_op_info{sizeof(pn_op_info), op->flags, op->min_in, op->max_in, op->min_out, op->max_out};
+  return PN_OK;
+}
+
+pn_status pn_op_infer(pn_node* node) {
+  Query query;
+  if (const Status s = query.read(*node, false); s != Status::kOk) return to_c(s);
+  InferContext c = query.infer_context(&query.descs[query.n_in()]);
+  if (const Status s = infer_op(*query.op, c); s != Status::kOk) return to_c(s);
+  for (int o = 0; o < query.n_out(); ++o) from_desc(*query.out[o], &node->outputs[o]);
+  return PN_OK;
+}
+
+pn_status pn_op_scratch(const pn_node* node, uint64_t* bytes) {
+  Query query;
+  if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
+  *bytes = query.op->scratch ? static_cast<uint64_t>(query.op->scratch(query.infer_context(&query.descs[query.n_in()]))) : 0;
+  return PN_OK;
+}
+
+pn_status pn_op_eval(pn_node* node) {
+  return to_c(evaluate(node, nullptr, host_target(), 1, 1, nullptr));
+}
+
+pn_status pn_kernel_list(const pn_node* node, const pn_target* target, pn_kernel_info* out, uint32_t* count) {
+  Query query;
+  if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
+  const Target t = read_target(target);
+  const KernelQuery q = query.kernel_query(&t);
+  const KernelDef* kernels[64];
+  const int n = list_kernels(query.op->name, q, kernels, 64);
+  const uint32_t room = *count;
+  *count = static_cast<uint32_t>(n);
+  for (int i = 0; i < n && static_cast<uint32_t>(i) < room; ++i) {
+    const KernelDef& k = *kernels[i];
+    out[i] = pn_kernel_info{
+        sizeof(pn_kernel_info),
+        static_cast<uint8_t>(kernel_tier(k)),
+        static_cast<uint8_t>(k.layout_in),
+        static_cast<uint8_t>(k.layout_out),
+        0,
+        k.name,
+        k.packed_input,
+        k.cost(q),
+        k.packed_input >= 0 ? static_cast<uint64_t>(k.packed_bytes(q)) : 0,
+        k.scratch_bytes ? static_cast<uint64_t>(k.scratch_bytes(q)) : 0,
+        k.thread_scratch_bytes ? static_cast<uint64_t>(k.thread_scratch_bytes(q)) : 0,
+    };
+  }
+  return PN_OK;
+}
+
+pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_target* target, void* packed, uint64_t bytes) {
+  Query query;
+  if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
+  const Target t = read_target(target);
+  const KernelQuery q = query.kernel_query(&t);
+  const KernelDef* k = find_kernel(kernel, t.tier);
+  if (k == nullptr || k->packed_input < 0 || !q.has(k->packed_input) || q.values[k->packed_input] == nullptr ||
+      !k->accepts(q) || static_cast<uint64_t>(k->packed_bytes(q)) != bytes) {
+    return to_c(fail(Status::kInvalidArgument, "kernel '%s' cannot pack for this %s on tier %s", kernel, node->op,
+                     tier_name(t.tier)));
+  }
+  memset(packed, 0, bytes);
+  k->pack(q, q.values[k->packed_input], packed);
+  return PN_OK;
+}
+
+pn_status pn_kernel_eval(pn_node* node, const char* kernel, const pn_target* target, int32_t threads, uint32_t repeats,
+                         uint64_t* best_ns) {
+  Target t = read_target(target);
+  if (t.tier > host_target().tier) {
+    return to_c(fail(Status::kUnsupported, "this CPU does not run tier %s", tier_name(t.tier)));
+  }
+  const KernelDef* k = nullptr;
+  if (kernel != nullptr) {
+    k = find_kernel(kernel, t.tier);
+    if (k == nullptr) return to_c(fail(Status::kUnsupported, "no kernel '%s' on tier %s", kernel, tier_name(t.tier)));
+  }
+  return to_c(evaluate(node, k, t, threads, repeats, best_ns));
+}
+
+}  // extern "C"
