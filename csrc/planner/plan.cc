@@ -10,6 +10,7 @@ namespace pyneo {
 namespace {
 
 constexpr int64_t kMaxArena = int64_t{1} << 60;
+constexpr int64_t kMaxSecondTry = 4000;  // blocks: beyond, one placement is long enough
 constexpr int32_t kNever = INT32_MAX;
 
 // What the members of one alias family have in common; kept at the index of its root.
@@ -38,7 +39,7 @@ class Planner {
     PN_TRY(lowest_possible(&bound));
     PN_TRY(place(bound, &total));
     write_offsets();
-    if (total > bound && merges_ > 0) {
+    if (total > bound && merges_ > 0 && blocks_.size() <= kMaxSecondTry) {
       const int64_t merged_total = total;
       for (int32_t i = 0; i < buffer_count_; ++i) families_[i].merged_into = -1;
       PN_TRY(place(bound, &total));

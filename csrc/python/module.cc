@@ -53,5 +53,6 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The native core of pyneo. Internal: use the pyneo package.";
   m.attr("__version__") = pn_version();
   pyneo_python::bind_services(m);
+  pyneo_python::bind_planner(m);
   pyneo_python::bind_runtime(m);
 }

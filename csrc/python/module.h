@@ -19,7 +19,8 @@ pybind11::dtype numpy_dtype(int dtype);
 // Core dtype number of a numpy dtype, 0 if it has none.
 int core_dtype(const pybind11::dtype& dtype);
 
-void bind_services(pybind11::module_& m);  // operators, kernels, planner: for the compiler
+void bind_services(pybind11::module_& m);  // operators and kernels: for the compiler
+void bind_planner(pybind11::module_& m);   // memory plan and its checker
 void bind_runtime(pybind11::module_& m);   // buffers, models, contexts
 
 }  // namespace pyneo_python

@@ -174,7 +174,7 @@ PN_API pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const p
 PN_API pn_status pn_kernel_eval(pn_node* node, const char* kernel, const pn_target* target, int32_t threads,
                                 uint32_t repeats, uint64_t* best_ns);
 
-/* Memory plan: see csrc/planner/planner.h. */
+/* Memory plan: see csrc/planner/planner.h. pn_plan_memory has its result checked before it returns. */
 typedef struct pn_plan_buffer {
   int64_t bytes;
   int32_t alias_of;          /* buffer index, -1 = none */
@@ -192,6 +192,10 @@ typedef struct pn_plan_node {
 PN_API pn_status pn_plan_memory(pn_plan_buffer* buffers, uint32_t buffer_count, const pn_plan_node* nodes,
                                 uint32_t node_count, const int32_t* keep, uint32_t keep_count, uint64_t* arena_bytes,
                                 uint64_t* lower_bound);
+/* PN_INVALID_PACKAGE with a sentence if running the nodes with these offsets would read or overwrite what it must
+ * not. Shares no code with the planner. */
+PN_API pn_status pn_plan_check(const pn_plan_buffer* buffers, uint32_t buffer_count, const pn_plan_node* nodes,
+                               uint32_t node_count, const int32_t* keep, uint32_t keep_count, uint64_t arena_bytes);
 
 #ifdef __cplusplus
 }
