@@ -10,8 +10,6 @@ namespace pyneo {
 // n elements of a float dtype (f16, bf16, f32, f64) to f32 and back, rounding to nearest even.
 void to_f32(DType t, const void* in, float* out, int64_t n);
 void from_f32(DType t, const float* in, void* out, int64_t n);
-float half_to_f32(uint16_t h);
-uint16_t f32_to_half(float f);
 
 // Sums sizes for OpDef.scratch, each part 64-byte aligned; saturates instead of wrapping, so that the
 // planner refuses what does not fit.
