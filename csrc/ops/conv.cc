@@ -3,7 +3,8 @@
 // Conv and ConvTranspose over 1 to 6 spatial axes.
 //
 // Beyond ONNX: Conv takes a residual Z of the output's shape as input 3 and computes
-// post_act(act(conv + bias) + Z); ConvTranspose takes `act`. Both attributes as in ops/activation.h.
+// post_act(act(conv + bias) + Z); ConvTranspose takes `act`. Both attributes as in
+// ops/activation.h.
 #include <cinttypes>
 
 #include "ops/activation.h"
@@ -13,7 +14,8 @@
 namespace pyneo {
 namespace {
 
-constexpr std::initializer_list<DType> kFloats = {DType::kF32, DType::kF16, DType::kBF16, DType::kF64};
+constexpr std::initializer_list<DType> kFloats = {DType::kF32, DType::kF16, DType::kBF16,
+                                                  DType::kF64};
 
 // dtypes of all inputs agree, the bias has `filters` entries, activations are known.
 Status check_operands(const InferContext& c, int64_t filters) {
@@ -30,7 +32,8 @@ Status check_operands(const InferContext& c, int64_t filters) {
   PN_TRY(read_activation(c.attrs, c.op, "act", &act));
   PN_TRY(read_activation(c.attrs, c.op, "post_act", &post));
   if (c.dtype(0) == DType::kF64 && (act.kind != Act::kNone || post.kind != Act::kNone)) {
-    return fail(Status::kUnsupported, "%s: activations are not fused into float64; make them nodes of their own", c.op);
+    return fail(Status::kUnsupported,
+                "%s: activations are not fused into float64; make them nodes of their own", c.op);
   }
   return Status::kOk;
 }
@@ -54,8 +57,8 @@ Status infer_conv(InferContext& c) {
   PN_TRY(check_operands(c, g.filters));
   if (c.has(3) && c.shape(3) != g.y) {
     char a[160], b[160];
-    return fail(Status::kInvalidModel, "%s: the residual has shape %s, expected the output's %s", c.op,
-                format_shape(c.shape(3), a, sizeof(a)), format_shape(g.y, b, sizeof(b)));
+    return fail(Status::kInvalidModel, "%s: the residual has shape %s, expected the output's %s",
+                c.op, format_shape(c.shape(3), a, sizeof(a)), format_shape(g.y, b, sizeof(b)));
   }
   c.set(0, c.dtype(0), g.y);
   return Status::kOk;
@@ -92,8 +95,9 @@ Status conv(RunContext& c, const T* x, const T* w, const T* bias, const T* z, T*
   return Status::kOk;
 }
 
-template <Status (*f32)(RunContext&, const float*, const float*, const float*, const float*, float*),
-          Status (*f64)(RunContext&, const double*, const double*, const double*, const double*, double*)>
+template <
+    Status (*f32)(RunContext&, const float*, const float*, const float*, const float*, float*),
+    Status (*f64)(RunContext&, const double*, const double*, const double*, const double*, double*)>
 Status run_float(RunContext& c) {
   if (c.in[0]->desc.dtype == DType::kF64) {
     auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const double>() : nullptr; };
@@ -114,7 +118,8 @@ struct Transposed {
   int64_t filters = 0, groups = 1;
 };
 
-Status read_transposed(const char* op, const Attrs& attrs, const Shape& x, const Shape& w, Transposed* t) {
+Status read_transposed(const char* op, const Attrs& attrs, const Shape& x, const Shape& w,
+                       Transposed* t) {
   char a[160], b[160];
   if (x.rank < 3 || w.rank != x.rank) {
     return fail(Status::kInvalidModel, "%s: X %s and W %s must have the same rank, 3 to %d", op,
@@ -122,9 +127,11 @@ Status read_transposed(const char* op, const Attrs& attrs, const Shape& x, const
   }
   PN_TRY(read_transposed_window(op, attrs, x, w.dims + 2, &t->window));
   t->groups = attrs.i64("group", 1);
-  if (w[0] != x[1] || t->groups < 1 || x[1] % t->groups != 0 || !checked_mul(w[1], t->groups, &t->filters)) {
-    return fail(Status::kInvalidModel, "%s: group %" PRId64 " does not fit X %s and W %s (W is C x M/group, C a multiple)", op,
-                t->groups, format_shape(x, a, sizeof(a)), format_shape(w, b, sizeof(b)));
+  if (w[0] != x[1] || t->groups < 1 || x[1] % t->groups != 0 ||
+      !checked_mul(w[1], t->groups, &t->filters)) {
+    return fail(Status::kInvalidModel,
+                "%s: group %" PRId64 " does not fit X %s and W %s (W is C x M/group, C a multiple)",
+                op, t->groups, format_shape(x, a, sizeof(a)), format_shape(w, b, sizeof(b)));
   }
   return Status::kOk;
 }
@@ -145,7 +152,8 @@ Status infer_conv_transpose(InferContext& c) {
 // Adds one image's group of channels into output plane m: every input row is scattered along the
 // last axis for each kernel row that lands inside the output.
 template <typename T>
-void scatter_plane(const Transposed& t, const T* x, const T* w, int64_t channels, int64_t w_step, T* y) {
+void scatter_plane(const Transposed& t, const T* x, const T* w, int64_t channels, int64_t w_step,
+                   T* y) {
   const Window& v = t.window;
   const int last = v.spatial - 1;
   const int64_t width = v.in[last], out_width = v.out[last], taps = v.kernel[last];
@@ -182,14 +190,16 @@ Status conv_transpose(RunContext& c, const T* x, const T* w, const T* bias, cons
   PN_TRY(read_transposed(c.op, c.attrs, c.in[0]->shape(), c.in[1]->shape(), &t));
   Activation act;
   PN_TRY(read_activation(c.attrs, c.op, "act", &act));
-  const int64_t in_size = t.window.in_size(), size = t.window.out_size(), taps = t.window.kernel_size();
+  const int64_t in_size = t.window.in_size(), size = t.window.out_size(),
+                taps = t.window.kernel_size();
   const int64_t channels = c.in[0]->dim(1) / t.groups, filters = t.filters / t.groups;
   c.pool->run(c.in[0]->dim(0) * t.filters, [&](int64_t task, int) {
     T* plane = y + task * size;
     const int64_t image = task / t.filters, m = task % t.filters, group = m / filters;
     fill(plane, size, bias ? bias[m] : T(0));
     scatter_plane(t, x + (image * t.groups + group) * channels * in_size,
-                  w + (group * channels * filters + m % filters) * taps, channels, filters * taps, plane);
+                  w + (group * channels * filters + m % filters) * taps, channels, filters * taps,
+                  plane);
     finish(act, Activation{}, static_cast<const T*>(nullptr), plane, size);
   });
   return Status::kOk;
@@ -199,8 +209,8 @@ Status conv_transpose(RunContext& c, const T* x, const T* w, const T* bias, cons
 
 extern const OpDef pn_ops_conv[] = {
     {"Conv", 2, 4, 1, 1, 0, infer_conv, run_float<conv<float>, conv<double>>, scratch_f32},
-    {"ConvTranspose", 2, 3, 1, 1, 0, infer_conv_transpose, run_float<conv_transpose<float>, conv_transpose<double>>,
-     scratch_f32},
+    {"ConvTranspose", 2, 3, 1, 1, 0, infer_conv_transpose,
+     run_float<conv_transpose<float>, conv_transpose<double>>, scratch_f32},
 };
 extern const int pn_ops_conv_count = sizeof(pn_ops_conv) / sizeof(OpDef);
 

@@ -17,7 +17,8 @@ inline bool next_index(int64_t* at, const int64_t* dims, int n) {
 }
 
 // Positions o in [lo, hi) of an axis for which o * stride + shift lies in [0, limit); hi <= count.
-inline void inside(int64_t count, int64_t stride, int64_t shift, int64_t limit, int64_t* lo, int64_t* hi) {
+inline void inside(int64_t count, int64_t stride, int64_t shift, int64_t limit, int64_t* lo,
+                   int64_t* hi) {
   *lo = shift >= 0 ? 0 : ceil_div(-shift, stride);
   *hi = shift >= limit ? 0 : (limit - 1 - shift) / stride + 1;
   if (*hi > count) *hi = count;
@@ -30,7 +31,8 @@ void conv_plane(const ConvGeometry& g, const In* x, const In* w, int64_t n, int6
   const Window& v = g.window;
   const int last = v.spatial - 1;
   const int64_t per_group = g.channels / g.groups, group = m / (g.filters / g.groups);
-  const int64_t in_size = v.in_size(), width = v.in[last], out_width = v.out[last], taps = v.kernel[last];
+  const int64_t in_size = v.in_size(), width = v.in[last], out_width = v.out[last],
+                taps = v.kernel[last];
   const int64_t rows = out_width > 0 ? v.out_size() / out_width : 0;
   x += (n * g.channels + group * per_group) * in_size;
   w += m * per_group * v.kernel_size();
@@ -58,7 +60,8 @@ void conv_plane(const ConvGeometry& g, const In* x, const In* w, int64_t n, int6
             if (stride == 1) {
               for (int64_t o = lo; o < hi; ++o) out[o] += f * static_cast<Acc>(in[o + shift]);
             } else {
-              for (int64_t o = lo; o < hi; ++o) out[o] += f * static_cast<Acc>(in[o * stride + shift]);
+              for (int64_t o = lo; o < hi; ++o)
+                out[o] += f * static_cast<Acc>(in[o * stride + shift]);
             }
           }
         }

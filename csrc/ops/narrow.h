@@ -11,13 +11,14 @@ namespace pyneo {
 void to_f32(DType t, const void* in, float* out, int64_t n);
 void from_f32(DType t, const float* in, void* out, int64_t n);
 
-// Sums sizes for OpDef.scratch, each part 64-byte aligned; saturates instead of wrapping, so that the
-// planner refuses what does not fit.
+// Sums sizes for OpDef.scratch, each part 64-byte aligned; saturates instead of wrapping, so that
+// the planner refuses what does not fit.
 class ScratchSize {
  public:
   void add(int64_t count, int64_t size) {
     int64_t bytes = 0;
-    if (!checked_mul(count, size, &bytes) || !checked_add(bytes, 63, &bytes) || !checked_add(total_, bytes & ~int64_t{63}, &total_)) {
+    if (!checked_mul(count, size, &bytes) || !checked_add(bytes, 63, &bytes) ||
+        !checked_add(total_, bytes & ~int64_t{63}, &total_)) {
       total_ = INT64_MAX / 2;
     }
   }
@@ -59,7 +60,7 @@ class F32Operands {
  private:
   const RunContext& c_;
   Scratch* scratch_;
-  float* image_[8] = {};   // by output
+  float* image_[8] = {};  // by output
 };
 
 }  // namespace pyneo

@@ -13,8 +13,8 @@ constexpr int kMaxSpatial = kMaxRank - 2;
 // them with a dim never overflow.
 constexpr int64_t kMaxWindow = int64_t{1} << 24;
 
-// Spatial geometry of an operator on X = (N, C, in[0], .., in[spatial - 1]). Output position o of an
-// axis reads input positions o * stride + k * dilation - pad_begin for k in [0, kernel), those
+// Spatial geometry of an operator on X = (N, C, in[0], .., in[spatial - 1]). Output position o of
+// an axis reads input positions o * stride + k * dilation - pad_begin for k in [0, kernel), those
 // outside [0, in) being padding.
 struct Window {
   int32_t spatial = 0;  // number of spatial axes, 1..kMaxSpatial
@@ -40,16 +40,17 @@ struct Window {
 };
 
 // Reads strides, dilations, pads, auto_pad and kernel_shape for an operator on x (rank 3..kMaxRank)
-// and computes `out`. `kernel` points at x.rank - 2 dims of the weights; nullptr: kernel_shape must be
-// there. ceil_mode (pools only) is read from the attributes when `pool` is set; windows that would
-// start in the end padding are dropped. kInvalidModel names what is wrong.
-Status read_window(const char* op, const Attrs& attrs, const Shape& x, const int64_t* kernel, bool pool,
-                   Window* w);
+// and computes `out`. `kernel` points at x.rank - 2 dims of the weights; nullptr: kernel_shape must
+// be there. ceil_mode (pools only) is read from the attributes when `pool` is set; windows that
+// would start in the end padding are dropped. kInvalidModel names what is wrong.
+Status read_window(const char* op, const Attrs& attrs, const Shape& x, const int64_t* kernel,
+                   bool pool, Window* w);
 
-// The same for ConvTranspose and MaxUnpool, where `out` grows: x is the small side. Reads output_padding
-// and output_shape as well. Input position i adds to output positions i * stride + k * dilation - pad_begin.
-Status read_transposed_window(const char* op, const Attrs& attrs, const Shape& x, const int64_t* kernel,
-                              Window* w);
+// The same for ConvTranspose and MaxUnpool, where `out` grows: x is the small side. Reads
+// output_padding and output_shape as well. Input position i adds to output positions i * stride + k
+// * dilation - pad_begin.
+Status read_transposed_window(const char* op, const Attrs& attrs, const Shape& x,
+                              const int64_t* kernel, Window* w);
 
 // Geometry of Conv, QLinearConv and ConvInteger: shapes of X (N, C, ...) and W (M, C / group, ...).
 struct ConvGeometry {
@@ -57,6 +58,7 @@ struct ConvGeometry {
   int64_t batch = 0, channels = 0, filters = 0, groups = 1;
   Shape y;  // (N, M, out...)
 };
-Status read_conv(const char* op, const Attrs& attrs, const Shape& x, const Shape& w, ConvGeometry* g);
+Status read_conv(const char* op, const Attrs& attrs, const Shape& x, const Shape& w,
+                 ConvGeometry* g);
 
 }  // namespace pyneo
