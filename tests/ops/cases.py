@@ -20,6 +20,7 @@ Arrays = Sequence["np.ndarray | None"]
 BF16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(t) for t in ("float32", "float64", "float16")] + [BF16]
 INTS = [np.dtype(t) for t in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")]
+DOMAIN_OPSETS = {"ai.onnx.ml": 5}
 # Relative and absolute error that one rounding to the dtype plus a float32 computation leaves.
 TOLERANCE = {"float32": (2e-6, 1e-6), "float64": (1e-12, 1e-13), "float16": (2e-3, 1e-3), "bfloat16": (1.6e-2, 8e-3)}
 
@@ -45,7 +46,7 @@ def model(op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, *
         if x is not None
     ]
     results = [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)]
-    imports = [helper.make_opsetid("", opset or 22)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    imports = [helper.make_opsetid("", opset or 22)] + ([helper.make_opsetid(domain, DOMAIN_OPSETS.get(domain, 1))] if domain else [])
     return helper.make_model(helper.make_graph([node], "case", values, results), opset_imports=imports, ir_version=10)
 
 
@@ -93,3 +94,17 @@ def sample(shape: Sequence[int], dtype: np.dtype, seed: int = 0, low: float = -4
         info = np.iinfo(dtype)
         return rng.integers(max(info.min, -100), min(info.max, 100), shape).astype(dtype)
     return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
+
+
+def check_all(
+    found: Sequence[np.ndarray], expected: Sequence[Any], rtol: float | None = 1e-5, atol: float | None = 2e-5
+) -> None:
+    """`check` for each output; the tolerances suit sums of products, which engines add up in different orders."""
+    assert len(found) == len(expected)
+    for f, e in zip(found, expected, strict=True):
+        check(f, e, rtol, atol)
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
+    """Normal random numbers of that shape, the same on every call."""
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)

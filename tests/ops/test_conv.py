@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from single_node import BFLOAT16, assert_same, bfloat16, evaluate, floats, from_bfloat16, runtime
 
 import pyneo.errors
+from tests.ops.cases import BF16, check_all, evaluate, normal, ort
 
 # x shape, w shape, attributes
 CONV: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
@@ -35,15 +35,15 @@ CONV: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("x", "w", "attrs"), CONV)
 @pytest.mark.parametrize("bias", [False, True])
-def test_conv_agrees_with_onnx_runtime(x: Any, w: Any, attrs: dict[str, Any], bias: bool) -> None:
-    inputs = [floats(*x), floats(*w, seed=1)] + ([floats(w[0], seed=2)] if bias else [])
-    assert_same(evaluate("Conv", inputs, attrs), runtime("Conv", inputs, attrs), atol=3e-5)
+def test_conv_agrees_with_onnx_ort(x: Any, w: Any, attrs: dict[str, Any], bias: bool) -> None:
+    inputs = [normal(*x), normal(*w, seed=1)] + ([normal(w[0], seed=2)] if bias else [])
+    check_all(evaluate("Conv", inputs, **attrs), ort("Conv", inputs, **attrs), atol=3e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
 def test_conv_of_other_float_dtypes(dtype: Any) -> None:
-    x, w, b = floats(2, 4, 6, 6), floats(3, 4, 3, 3, seed=1), floats(3, seed=2)
-    want = runtime(
+    x, w, b = normal(2, 4, 6, 6), normal(3, 4, 3, 3, seed=1), normal(3, seed=2)
+    want = ort(
         "Conv",
         [
             x.astype(dtype).astype(np.float32),
@@ -59,23 +59,25 @@ def test_conv_of_other_float_dtypes(dtype: Any) -> None:
 
 
 def test_conv_of_bfloat16_rounds_the_float32_result() -> None:
-    x, w = bfloat16(floats(1, 4, 6, 6)), bfloat16(floats(3, 4, 3, 3, seed=1))
-    got = evaluate("Conv", [x, w], dtypes=[BFLOAT16, BFLOAT16])[0]
-    want = runtime("Conv", [from_bfloat16(x), from_bfloat16(w)])[0]
-    np.testing.assert_allclose(from_bfloat16(got), want, rtol=8e-3, atol=1e-6)
+    x, w = normal(1, 4, 6, 6, dtype=BF16), normal(3, 4, 3, 3, seed=1, dtype=BF16)
+    want = ort("Conv", [x.astype(np.float32), w.astype(np.float32)])[0].astype(BF16)
+    check_all(evaluate("Conv", [x, w]), [want], rtol=8e-3)
 
 
 def test_conv_adds_the_residual_between_act_and_post_act() -> None:
-    x, w, b, z = floats(1, 4, 6, 6), floats(3, 4, 3, 3, seed=1), floats(3, seed=2), floats(1, 3, 4, 4, seed=3)
-    plain = runtime("Conv", [x, w, b])[0]
+    x, w, b, z = normal(1, 4, 6, 6), normal(3, 4, 3, 3, seed=1), normal(3, seed=2), normal(1, 3, 4, 4, seed=3)
+    plain = ort("Conv", [x, w, b])[0]
     got = evaluate(
         "Conv",
         [x, w, b, z],
-        {"act": "relu", "post_act": "clip", "post_act_alpha": -0.5, "post_act_beta": 1.5},
+        act="relu",
+        post_act="clip",
+        post_act_alpha=-0.5,
+        post_act_beta=1.5,
     )
-    assert_same(got, [np.clip(np.maximum(plain, 0) + z, -0.5, 1.5)])
-    no_bias = runtime("Conv", [x, w])[0]
-    assert_same(evaluate("Conv", [x, w, None, z], {"post_act": "relu"}), [np.maximum(no_bias + z, 0)])
+    check_all(got, [np.clip(np.maximum(plain, 0) + z, -0.5, 1.5)])
+    no_bias = ort("Conv", [x, w])[0]
+    check_all(evaluate("Conv", [x, w, None, z], post_act="relu"), [np.maximum(no_bias + z, 0)])
 
 
 TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
@@ -101,17 +103,17 @@ TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("x", "w", "attrs"), TRANSPOSED)
 @pytest.mark.parametrize("bias", [False, True])
-def test_conv_transpose_agrees_with_onnx_runtime(x: Any, w: Any, attrs: dict[str, Any], bias: bool) -> None:
+def test_conv_transpose_agrees_with_onnx_ort(x: Any, w: Any, attrs: dict[str, Any], bias: bool) -> None:
     filters = w[1] * attrs.get("group", 1)
-    inputs = [floats(*x), floats(*w, seed=1)] + ([floats(filters, seed=2)] if bias else [])
-    assert_same(evaluate("ConvTranspose", inputs, attrs), runtime("ConvTranspose", inputs, attrs), atol=3e-5)
+    inputs = [normal(*x), normal(*w, seed=1)] + ([normal(filters, seed=2)] if bias else [])
+    check_all(evaluate("ConvTranspose", inputs, **attrs), ort("ConvTranspose", inputs, **attrs), atol=3e-5)
 
 
 def test_conv_transpose_applies_act() -> None:
-    x, w = floats(1, 3, 4, 4), floats(3, 2, 3, 3, seed=1)
-    assert_same(
-        evaluate("ConvTranspose", [x, w], {"act": "relu"}),
-        [np.maximum(runtime("ConvTranspose", [x, w])[0], 0)],
+    x, w = normal(1, 3, 4, 4), normal(3, 2, 3, 3, seed=1)
+    check_all(
+        evaluate("ConvTranspose", [x, w], act="relu"),
+        [np.maximum(ort("ConvTranspose", [x, w])[0], 0)],
     )
 
 
@@ -142,14 +144,14 @@ def test_impossible_geometry_is_refused_by_name(
     op: str, x: Any, w: Any, attrs: dict[str, Any], names: str
 ) -> None:
     with pytest.raises(pyneo.errors.Error, match=names):
-        evaluate(op, [floats(*x), floats(*w)], attrs)
+        evaluate(op, [normal(*x), normal(*w)], **attrs)
 
 
 def test_operands_that_do_not_fit_are_refused() -> None:
-    x, w = floats(1, 3, 8, 8), floats(4, 3, 3, 3)
+    x, w = normal(1, 3, 8, 8), normal(4, 3, 3, 3)
     with pytest.raises(pyneo.errors.Error, match="bias"):
-        evaluate("Conv", [x, w, floats(3)])
+        evaluate("Conv", [x, w, normal(3)])
     with pytest.raises(pyneo.errors.Error, match="residual"):
-        evaluate("Conv", [x, w, None, floats(1, 4, 6, 5)])
+        evaluate("Conv", [x, w, None, normal(1, 4, 6, 5)])
     with pytest.raises(pyneo.errors.Error, match="dtype"):
         evaluate("Conv", [x, w.astype(np.float64)])

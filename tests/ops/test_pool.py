@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from single_node import assert_same, evaluate, floats, runtime, specification
 
 import pyneo.errors
+from tests.ops.cases import check_all, evaluate, normal, onnx_reference, ort
 
 # x shape, attributes that every windowed pool takes
 WINDOWS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
@@ -33,74 +33,74 @@ WINDOWS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize(("shape", "attrs"), WINDOWS)
 @pytest.mark.parametrize("order", [0, 1])
 def test_max_pool_and_its_indices(shape: Any, attrs: dict[str, Any], order: int) -> None:
-    x, attrs = floats(*shape), {**attrs, "storage_order": order}
-    assert_same(evaluate("MaxPool", [x], attrs, outputs=2), runtime("MaxPool", [x], attrs, outputs=2))
+    x, attrs = normal(*shape), {**attrs, "storage_order": order}
+    check_all(evaluate("MaxPool", [x], 2, **attrs), ort("MaxPool", [x], 2, **attrs))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.float64, np.float16])
 def test_max_pool_dtypes(dtype: Any) -> None:
-    x = (floats(1, 2, 7, 7) * 40).astype(np.int32).astype(dtype)
+    x = (normal(1, 2, 7, 7) * 40).astype(np.int32).astype(dtype)
     attrs = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}
-    want = runtime("MaxPool", [x.astype(np.float32)], attrs)[0].astype(dtype)
-    assert_same(evaluate("MaxPool", [x], attrs), [want])
+    want = ort("MaxPool", [x.astype(np.float32)], **attrs)[0].astype(dtype)
+    check_all(evaluate("MaxPool", [x], **attrs), [want])
 
 
 def test_max_pool_keeps_nan_and_minus_infinity() -> None:
     x = np.array([[[np.nan, 1, 2, -np.inf, -np.inf, np.nan]]], np.float32)
-    got = evaluate("MaxPool", [x], {"kernel_shape": [2], "strides": [2]})[0]
+    got = evaluate("MaxPool", [x], kernel_shape=[2], strides=[2])[0]
     np.testing.assert_array_equal(got, np.array([[[np.nan, 2, np.nan]]], np.float32))
     inf = np.full((1, 1, 2), -np.inf, np.float32)
-    assert evaluate("MaxPool", [inf], {"kernel_shape": [2]})[0][0, 0, 0] == -np.inf
+    assert evaluate("MaxPool", [inf], kernel_shape=[2])[0][0, 0, 0] == -np.inf
 
 
 @pytest.mark.parametrize(("shape", "attrs"), WINDOWS)
 @pytest.mark.parametrize("include", [0, 1])
 def test_average_pool(shape: Any, attrs: dict[str, Any], include: int) -> None:
-    x, attrs = floats(*shape), {**attrs, "count_include_pad": include}
-    assert_same(evaluate("AveragePool", [x], attrs), runtime("AveragePool", [x], attrs))
+    x, attrs = normal(*shape), {**attrs, "count_include_pad": include}
+    check_all(evaluate("AveragePool", [x], **attrs), ort("AveragePool", [x], **attrs))
 
 
 @pytest.mark.parametrize(("shape", "attrs"), WINDOWS)
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_lp_pool(shape: Any, attrs: dict[str, Any], p: int) -> None:
-    x, attrs = floats(*shape), {**attrs, "p": p}
-    assert_same(evaluate("LpPool", [x], attrs), runtime("LpPool", [x], attrs))
+    x, attrs = normal(*shape), {**attrs, "p": p}
+    check_all(evaluate("LpPool", [x], **attrs), ort("LpPool", [x], **attrs))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 2, 9), (1, 3, 2, 3, 4), (2, 1, 1, 1), (0, 3, 4, 4)])
 @pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
 def test_global_pools(op: str, shape: Any) -> None:
-    x = floats(*shape)
-    assert_same(evaluate(op, [x]), runtime(op, [x], opset=21))
+    x = normal(*shape)
+    check_all(evaluate(op, [x]), ort(op, [x], opset=21))
     double = evaluate(op, [x.astype(np.float64)])[0]
     assert double.dtype == np.float64
     np.testing.assert_allclose(double, evaluate(op, [x])[0], rtol=1e-5, atol=1e-6)
 
 
 def test_max_unpool_undoes_max_pool() -> None:
-    x = floats(2, 3, 6, 8)
+    x = normal(2, 3, 6, 8)
     attrs = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    y, at = evaluate("MaxPool", [x], attrs, outputs=2)
-    assert_same(evaluate("MaxUnpool", [y, at], attrs), specification("MaxUnpool", [y, at], attrs))
-    assert_same(evaluate("MaxUnpool", [y, at], attrs), runtime("MaxUnpool", [y, at], attrs))
+    y, at = evaluate("MaxPool", [x], 2, **attrs)
+    check_all(evaluate("MaxUnpool", [y, at], **attrs), onnx_reference("MaxUnpool", [y, at], **attrs))
+    check_all(evaluate("MaxUnpool", [y, at], **attrs), ort("MaxUnpool", [y, at], **attrs))
 
 
 def test_max_unpool_to_a_given_shape() -> None:
-    x = np.abs(floats(1, 2, 7, 5))
+    x = np.abs(normal(1, 2, 7, 5))
     attrs = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    y, at = evaluate("MaxPool", [x], attrs, outputs=2)
+    y, at = evaluate("MaxPool", [x], 2, **attrs)
     inputs = [y, at, np.array(x.shape, np.int64)]
-    got = evaluate("MaxUnpool", inputs, attrs)
-    assert_same(got, runtime("MaxUnpool", inputs, attrs))
-    assert_same(evaluate("MaxPool", got, attrs), [y])
+    got = evaluate("MaxUnpool", inputs, **attrs)
+    check_all(got, ort("MaxUnpool", inputs, **attrs))
+    check_all(evaluate("MaxPool", got, **attrs), [y])
 
 
 @pytest.mark.parametrize("index", [-1, 36, 2**62])
 def test_max_unpool_refuses_an_index_outside_the_output(index: int) -> None:
-    y, at = floats(1, 1, 3, 3), np.arange(9, dtype=np.int64).reshape(1, 1, 3, 3)
+    y, at = normal(1, 1, 3, 3), np.arange(9, dtype=np.int64).reshape(1, 1, 3, 3)
     at[0, 0, 1, 1] = index
     with pytest.raises(pyneo.errors.Error, match=str(index)):
-        evaluate("MaxUnpool", [y, at], {"kernel_shape": [2, 2], "strides": [2, 2]})
+        evaluate("MaxUnpool", [y, at], kernel_shape=[2, 2], strides=[2, 2])
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_max_unpool_refuses_an_index_outside_the_output(index: int) -> None:
 )
 def test_impossible_windows_are_refused(attrs: dict[str, Any], names: str) -> None:
     with pytest.raises(pyneo.errors.Error, match=names):
-        evaluate("LpPool", [floats(1, 2, 5, 5)], attrs)
+        evaluate("LpPool", [normal(1, 2, 5, 5)], **attrs)
