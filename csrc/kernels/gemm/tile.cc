@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm/tile.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+// Accumulators and pointers are arrays that must become registers: every loop over them is unrolled.
+#define PN_UNROLL _Pragma("GCC unroll 16")
+
+template <int kRows, int kCols, int kVecs>
+void tile(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
+  // A pointer for every third pixel: the two between are reached by scaled addressing, so that a
+  // tile needs 5 address registers and not 14.
+  constexpr int kBases = (kCols + 2) / 3, kPixels = kRows * kCols;
+  VF acc[kPixels][kVecs];
+  PN_UNROLL for (int p = 0; p < kPixels; ++p) {
+    PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = load(f.bias + v * kVec);
+  }
+  const int64_t pixel = walk.pixel * 4;  // bytes, lest index arithmetic be done a pixel
+  for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
+    const int64_t lanes = a + 1 == walk.a_count ? walk.last : walk.lanes;
+    const float* xb = x;
+    for (int64_t b = 0; b < walk.b_count; ++b, xb += walk.b_step) {
+      const float* xc = xb;
+      for (int64_t c = 0; c < walk.c_count; ++c, xc += walk.c_step) {
+        const char* base[kRows][kBases];
+        PN_UNROLL for (int r = 0; r < kRows; ++r) {
+          PN_UNROLL for (int g = 0; g < kBases; ++g) {
+            base[r][g] = reinterpret_cast<const char*>(xc + r * walk.row + 3 * g * walk.pixel);
+          }
+        }
+        const auto step = [&](int lane) __attribute__((always_inline)) {
+          VF wv[kVecs];
+          PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + (lane * kVecs + v) * kVec);
+          PN_UNROLL for (int r = 0; r < kRows; ++r) {
+            PN_UNROLL for (int q = 0; q < kCols; ++q) {
+              const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel + lane * 4));
+              PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r * kCols + q][v] += xv * wv[v];
+            }
+          }
+        };
+        const auto advance = [&](int n) __attribute__((always_inline)) {
+          w += n * kVecs * kVec;
+          PN_UNROLL for (int r = 0; r < kRows; ++r) {
+            PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += n * 4;
+          }
+        };
+        int64_t left = lanes;
+        for (; left >= 2; left -= 2) {
+          step(0);
+          step(1);
+          advance(2);
+        }
+        if (left > 0) {
+          step(0);
+          advance(1);
+        }
+      }
+    }
+  }
+  if (f.clamp_act) {
+    const VF lo = splat(f.act_lo), hi = splat(f.act_hi);
+    PN_UNROLL for (int p = 0; p < kPixels; ++p) {
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(vmax(acc[p][v], lo), hi);
+    }
+  }
+  if (z != nullptr) {
+    PN_UNROLL for (int p = 0; p < kPixels; ++p) {
+      const float* zp = z + (p / kCols) * f.out_row + (p % kCols) * f.out_pixel;
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] += load(zp + v * f.out_vec);
+    }
+  }
+  if (f.clamp_post) {
+    const VF lo = splat(f.post_lo), hi = splat(f.post_hi);
+    PN_UNROLL for (int p = 0; p < kPixels; ++p) {
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(vmax(acc[p][v], lo), hi);
+    }
+  }
+  PN_UNROLL for (int p = 0; p < kPixels; ++p) {
+    float* yp = y + (p / kCols) * f.out_row + (p % kCols) * f.out_pixel;
+    PN_UNROLL for (int v = 0; v < kVecs; ++v) store(yp + v * f.out_vec, acc[p][v]);
+  }
+}
+
+template <int kVecs>
+TileFn row_fn(int cols) {
+#define PN_CASE(n) \
+  case n:          \
+    return tile<1, n, kVecs>;
+  switch (cols) {
+    PN_CASE(1)
+#if !defined(__AVX512F__) && !defined(__AVX2__) && !defined(__aarch64__)
+    default: return tile<1, 2, kVecs>;
+#else
+    PN_CASE(2) PN_CASE(3) PN_CASE(4) PN_CASE(5)
+#if !defined(__AVX512F__)
+    default: return tile<1, 6, kVecs>;
+#else
+    PN_CASE(6) PN_CASE(7) PN_CASE(8) PN_CASE(9) PN_CASE(10) PN_CASE(11) PN_CASE(12) PN_CASE(13)
+    default: return tile<1, 14, kVecs>;
+#endif
+#endif
+  }
+#undef PN_CASE
+}
+
+template <int kVecs>
+TileFn two_row_fn(int cols) {
+#if defined(__AVX512F__)
+  switch (cols) {
+    case 4: return tile<2, 4, kVecs>;
+    case 5: return tile<2, 5, kVecs>;
+    case 6: return tile<2, 6, kVecs>;
+    default: return tile<2, 7, kVecs>;
+  }
+#elif defined(__AVX2__) || defined(__aarch64__)
+  return cols == 2 ? tile<2, 2, kVecs> : tile<2, 3, kVecs>;
+#else
+  (void)cols;
+  return tile<2, 1, kVecs>;
+#endif
+}
+
+bool is_clamp(Act kind) { return kind <= Act::kClip; }
+
+bool set_clamp(const Activation& a, float* lo, float* hi) {
+  *lo = a.kind == Act::kRelu ? 0 : a.alpha;
+  *hi = a.kind == Act::kRelu ? __builtin_inff() : a.beta;
+  return a.kind != Act::kNone;
+}
+
+}  // namespace
+
+TileFn tile_fn(int rows, int cols, int vecs) {
+  if (rows == 2) return vecs == 2 ? two_row_fn<2>(cols) : two_row_fn<1>(cols);
+  return vecs == 2 ? row_fn<2>(cols) : row_fn<1>(cols);
+}
+
+void Epilogue::read(const Attrs& attrs, const char* op) {
+  if (read_activation(attrs, op, "act", &act) != Status::kOk ||
+      read_activation(attrs, op, "post_act", &post) != Status::kOk) {
+    clear_error();
+  }
+  direct = is_clamp(act.kind) && is_clamp(post.kind);
+}
+
+void Epilogue::clamps(Finish* f) const {
+  f->clamp_act = set_clamp(act, &f->act_lo, &f->act_hi);
+  f->clamp_post = set_clamp(post, &f->post_lo, &f->post_hi);
+}
+
+void run_buffered(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
+                  const float* bias, const Epilogue& e, const Scatter& s, float* y, const float* z) {
+  alignas(64) float tile_buffer[kTilePixels * kPanel];
+  const int width = vecs * kVec, pixels = rows * cols;
+  const Finish f{bias, false, false, 0, 0, 0, 0, kVec, width, int64_t{cols} * width};
+  fn(walk, x, w, f, tile_buffer, nullptr);
+  act_rows(e.act, tile_buffer, int64_t{pixels} * width);
+  const auto offset = [&](int p) { return (p / cols) * s.out_row + (p % cols) * s.out_pixel; };
+  const auto each = [&](auto&& move) {  // move(buffer, offset in y or z, floats)
+    for (int p = 0; p < pixels; ++p) {
+      for (int k = 0; k < s.live; k += kVec) {
+        move(tile_buffer + p * width + k, offset(p) + k / kVec * s.out_vec, s.live - k < kVec ? s.live - k : kVec);
+      }
+    }
+  };
+  if (z != nullptr) {
+    each([&](float* b, int64_t at, int n) {
+      for (int i = 0; i < n; ++i) b[i] += z[at + i * s.lane];
+    });
+  }
+  act_rows(e.post, tile_buffer, int64_t{pixels} * width);
+  if (s.lane == 1) {
+    each([&](const float* b, int64_t at, int n) { __builtin_memcpy(y + at, b, static_cast<size_t>(n) * sizeof(float)); });
+    return;
+  }
+  for (int k = 0; k < s.live; ++k) {  // channel by channel, so that stores run along the pixels
+    float* yk = y + k / kVec * s.out_vec + k % kVec * s.lane;
+    for (int p = 0; p < pixels; ++p) yk[offset(p)] = tile_buffer[p * width + k];
+  }
+}
+
+}  // namespace PN_TIER
+}  // namespace pyneo

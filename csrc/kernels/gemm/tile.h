@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one microkernel behind GEMM and convolution: a tile of output pixels (rows of a matrix) x one
+// or two vectors of output channels (columns), all in registers, reduced over everything else.
+//
+// Every element is one chain of multiply-adds that starts at the bias and runs through the reduction in
+// the order of the packed weights. Neither the tile's shape nor the number of threads changes it.
+#pragma once
+
+#include "simd/activate.h"
+
+namespace pyneo {
+namespace PN_TIER {
+
+// Pixels of the largest tile, by the registers there are: kTileVecs accumulators a pixel, and the
+// weights and one broadcast beside them.
+#if defined(__AVX512F__)
+constexpr int kTilePixels = 14;
+#elif defined(__AVX2__) || defined(__aarch64__)
+constexpr int kTilePixels = 6;
+#else
+constexpr int kTilePixels = 2;
+#endif
+// Multiply-add operations of one core in a microsecond, as the cost functions assume them.
+#if defined(__AVX512F__)
+constexpr double kPeakFlops = 175e3;
+#elif defined(__AVX2__)
+constexpr double kPeakFlops = 95e3;
+#else
+constexpr double kPeakFlops = 20e3;
+#endif
+constexpr int kTileVecs = 2;
+constexpr int kPanel = kTileVecs * kVec;  // output channels of a weight panel
+
+// How a tile walks its operands. The reduction index is (a, b, c, lane), the input element of tile
+// row r, pixel q at x + r*row + q*pixel + a*a_step + b*b_step + c*c_step + lane, all in floats. Weights
+// are consecutive: one vector (or two) a reduction index. The last `a` has `last` lanes, the others `lanes`.
+//   matrix product    a = b = c = 1, lanes = K
+//   blocked channels  a = channel block, (b, c) = (kernel row, column), lanes = channels of the block
+//   plain image       a = channel, b = kernel row, c = 1, lanes = kernel columns
+struct Walk {
+  int64_t a_count, a_step, b_count, b_step, c_count, c_step, lanes, last;
+  int64_t pixel, row;
+
+  int64_t depth() const { return ((a_count - 1) * lanes + last) * b_count * c_count; }
+};
+
+// What happens to a finished tile: clamp, add z, clamp, store. Strides in floats.
+struct Finish {
+  const float* bias;  // a vector for each vector of the tile
+  bool clamp_act, clamp_post;
+  float act_lo, act_hi, post_lo, post_hi;
+  int64_t out_vec, out_pixel, out_row;  // strides of y and z
+};
+
+using TileFn = void (*)(const Walk&, const float* x, const float* w, const Finish&, float* y, const float* z);
+
+// The microkernel of rows x cols pixels and vecs (1 or 2) vectors. rows is 1, or 2 where
+// has_two_rows(cols); cols * rows <= kTilePixels.
+TileFn tile_fn(int rows, int cols, int vecs);
+constexpr bool has_two_rows(int64_t cols) { return cols * 2 <= kTilePixels && cols * 4 > kTilePixels; }
+
+// Bias, activations and residual of a node as tiles apply them.
+struct Epilogue {
+  Activation act, post;
+  bool direct;  // both are clamps: done in registers
+
+  // From `act` and `post_act`, which the operator's infer has checked.
+  void read(const Attrs& attrs, const char* op);
+  // Fills everything of `f` but bias and strides.
+  void clamps(Finish* f) const;
+};
+
+// Where tiles go when their vectors cannot be stored as they are: an activation that is no clamp, a tail
+// of channels, or channels that are not adjacent in memory (`lane` != 1).
+struct Scatter {
+  int64_t lane, out_vec, out_pixel, out_row;
+  int live;  // channels to store, of vecs * kVec
+};
+// Runs the tile into a buffer in L1, then act, + z, post_act there, and stores what is live.
+void run_buffered(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
+                  const float* bias, const Epilogue& e, const Scatter& s, float* y, const float* z);
+
+// Columns of tile i when `width` pixels are cut into `count` tiles of nearly equal size.
+PN_INLINE int64_t tile_begin(int64_t width, int64_t count, int64_t i) {
+  const int64_t small = width / count, larger = width % count;
+  return i * small + (i < larger ? i : larger);
+}
+
+}  // namespace PN_TIER
+}  // namespace pyneo
