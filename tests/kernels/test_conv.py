@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every convolution kernel of every tier against the operator's reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.kernels.harness import TIERS, Node, assert_close, kernels, run
+
+# (batch, C, spatial, O, kernel, attributes)
+SHAPES: dict[str, tuple] = {
+    "pointwise": (1, 64, (14, 14), 64, (1, 1), {}),
+    "pointwise, tails everywhere": (2, 19, (5, 7), 37, (1, 1), {}),
+    "pointwise, one pixel": (1, 33, (1, 1), 50, (1, 1), {}),
+    "pointwise, strided": (1, 32, (14, 14), 48, (1, 1), {"strides": [2, 2]}),
+    "pointwise, padded": (1, 16, (4, 4), 16, (1, 1), {"pads": [1, 1, 1, 1]}),
+    "3x3": (1, 32, (12, 12), 32, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, tails": (2, 21, (9, 11), 43, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, no padding": (1, 16, (10, 10), 16, (3, 3), {}),
+    "3x3, stride 2": (1, 32, (15, 15), 64, (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "3x3, stride 2, tiny plane": (1, 64, (14, 14), 32, (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "3x3, plane of 7": (1, 48, (7, 7), 48, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, plane of 4": (3, 16, (4, 4), 32, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, dilated": (1, 16, (16, 16), 16, (3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+    "3x3, uneven pads and strides": (1, 17, (13, 9), 16, (3, 3), {"strides": [2, 1], "pads": [0, 1, 2, 3]}),
+    "3x3, pads reach past the kernel": (1, 16, (3, 3), 16, (3, 3), {"pads": [4, 4, 4, 4]}),
+    "kernel beyond the image": (1, 16, (2, 2), 16, (5, 5), {"pads": [2, 2, 2, 2]}),
+    "5x5": (1, 24, (11, 11), 24, (5, 5), {"pads": [2, 2, 2, 2]}),
+    "1x7": (1, 32, (9, 17), 32, (1, 7), {"pads": [0, 3, 0, 3]}),
+    "7x1": (1, 32, (17, 9), 32, (7, 1), {"pads": [3, 0, 3, 0]}),
+    "first layer": (1, 3, (32, 32), 24, (7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
+    "first layer, grey, dilated": (2, 1, (17, 19), 16, (3, 3), {"dilations": [2, 2], "pads": [1, 1, 1, 1]}),
+    "auto_pad": (1, 16, (10, 11), 16, (3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "1-D": (2, 24, (40,), 40, (3,), {"pads": [1, 1]}),
+    "1-D, strided, dilated": (1, 16, (200,), 16, (5,), {"strides": [3], "dilations": [2], "pads": [4, 4]}),
+    "one column": (1, 16, (40, 1), 16, (3, 1), {"pads": [1, 0, 1, 0]}),
+    "groups of whole blocks": (1, 64, (8, 8), 96, (3, 3), {"group": 2, "pads": [1, 1, 1, 1]}),
+    "groups of a few": (1, 12, (8, 8), 20, (3, 3), {"group": 4, "pads": [1, 1, 1, 1]}),
+    "many bands": (1, 64, (57, 40), 32, (3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 1]}),
+    "many bands, one row": (1, 64, (1, 3000), 32, (1, 1), {}),
+    "one of everything": (1, 1, (1, 1), 1, (1, 1), {}),
+}
+EPILOGUES: dict[str, dict] = {
+    "none": {},
+    "relu": {"act": "relu"},
+    "relu6 + z, relu": {"act": "clip", "act_alpha": 0.0, "act_beta": 6.0, "z": True, "post_act": "relu"},
+    "silu": {"act": "silu"},
+    "z, gelu": {"z": True, "post_act": "gelu"},
+}
+
+
+def node(shape: str, epilogue: str = "none", bias: bool = True) -> Node:
+    n, c, spatial, o, kernel, attrs = SHAPES[shape]
+    extra = dict(EPILOGUES[epilogue])
+    residual = extra.pop("z", False)
+    rng = np.random.default_rng(3)
+    draw = lambda *s: rng.standard_normal(s, dtype=np.float32)  # noqa: E731
+    made = Node("Conv", [draw(n, c, *spatial), draw(o, c // attrs.get("group", 1), *kernel), draw(o) if bias else None],
+                {**attrs, **extra})
+    if residual:
+        made.inputs.append(draw(*made.infer()[1]))
+    return made
+
+
+def check(made: Node, tier: str, threads: int = 1, target: dict[str, int] | None = None) -> int:
+    """Compares every kernel of the tier with the reference; the number of kernels found."""
+    block = 16 if tier == "avx512" else 8
+    expected, found = made.reference(), 0
+    depth = int(np.prod(made.inputs[1].shape[1:]))
+    for act_in, act_out in ((block, block), (0, block), (block, 0), (0, 0)):
+        for kernel in kernels(made, tier, act_in, act_out, like_out=(3,)):
+            y, _ = run(made, kernel, tier, act_in, act_out, like_out=(3,), threads=threads, target=target)
+            assert_close(y, expected, depth)
+            found += 1
+    return found
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conv_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
+    assert check(node(shape), tier) > 0
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+@pytest.mark.parametrize("shape", ["pointwise, tails everywhere", "3x3, tails", "first layer", "groups of whole blocks"])
+def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier: str) -> None:
+    assert check(node(shape, epilogue, bias=False), tier) > 0
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("shape", ["many bands", "many bands, one row", "3x3, tails", "3x3, stride 2"])
+def test_conv_with_small_caches_still_agrees(shape: str, tier: str) -> None:
+    assert check(node(shape), tier, target={"l1_bytes": 4096, "l2_bytes": 16384}) > 0
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
+    made, block = node(shape, "relu"), 16 if tier == "avx512" else 8
+    for act_in, act_out in ((block, block), (0, block)):
+        for kernel in kernels(made, tier, act_in, act_out):
+            one, _ = run(made, kernel, tier, act_in, act_out, threads=1)
+            for threads in (2, 3):
+                many, _ = run(made, kernel, tier, act_in, act_out, threads=threads)
+                assert np.array_equal(one, many)
+
+
+def test_blocked_kernel_refuses_groups_that_split_a_block() -> None:
+    made = node("groups of a few")
+    for tier in TIERS:
+        block = 16 if tier == "avx512" else 8
+        assert kernels(made, tier, block, block) == []
