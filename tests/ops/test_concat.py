@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from onenode import check, core, ort, sample
 
 from pyneo.errors import Error
+from tests.ops.cases import evaluate, ort, same, sample
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_, np.float16])
@@ -21,7 +21,7 @@ from pyneo.errors import Error
 )
 def test_concat_agrees_with_numpy(shapes, axis, dtype):
     xs = [sample(s, dtype, i) for i, s in enumerate(shapes)]
-    check(core("Concat", xs, {"axis": axis}), [np.concatenate(xs, axis)])
+    same(evaluate("Concat", xs, axis=axis), [np.concatenate(xs, axis)])
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_concat_agrees_with_numpy(shapes, axis, dtype):
 )
 def test_concat_refuses_what_does_not_fit(xs, attrs, what):
     with pytest.raises(Error, match=what):
-        core("Concat", xs, attrs)
+        evaluate("Concat", xs, **attrs)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_concat_refuses_what_does_not_fit(xs, attrs, what):
 )
 def test_split_by_sizes_agrees_with_onnxruntime(shape, axis, sizes):
     x = sample(shape)
-    args = [x, np.array(sizes, np.int64)], {"axis": axis}, len(sizes)
-    check(core("Split", *args), ort("Split", *args))
+    args = [x, np.array(sizes, np.int64)], len(sizes)
+    same(evaluate("Split", *args, axis=axis), ort("Split", *args, axis=axis))
 
 
 @pytest.mark.parametrize("rows,parts", [(6, 3), (7, 3), (7, 4), (1, 1), (10, 3)])
 def test_split_by_count_gives_a_smaller_last_part(rows, parts):
     x = sample((2, rows, 3))
-    args = [x], {"axis": 1, "num_outputs": parts}, parts
-    check(core("Split", *args), ort("Split", *args))
+    attrs = {"axis": 1, "num_outputs": parts}
+    same(evaluate("Split", [x], parts, **attrs), ort("Split", [x], parts, **attrs))
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_split_by_count_gives_a_smaller_last_part(rows, parts):
 )
 def test_split_refuses_sizes_that_do_not_add_up(sizes, outputs, attrs, what):
     with pytest.raises(Error, match=what):
-        core("Split", [sample((2, 6)), np.array(sizes, np.int64)], attrs, outputs)
+        evaluate("Split", [sample((2, 6)), np.array(sizes, np.int64)], outputs, **attrs)
 
 
 def test_split_refuses_more_parts_than_its_count():
     with pytest.raises(Error, match="num_outputs is 3"):
-        core("Split", [sample((6,))], {"num_outputs": 3}, 2)
+        evaluate("Split", [sample((6,))], 2, num_outputs=3)
     with pytest.raises(Error, match="output 2 takes 2 rows where 1 of 5"):
-        core("Split", [sample((5,))], {"num_outputs": 4}, 4)
+        evaluate("Split", [sample((5,))], 4, num_outputs=4)

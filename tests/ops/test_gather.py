@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from onenode import check, core, ort, sample
 
 from pyneo.errors import Error
+from tests.ops.cases import evaluate, ort, same, sample
 
 
 def index(shape, size, dtype=np.int64, seed=1):
@@ -30,7 +30,7 @@ def index(shape, size, dtype=np.int64, seed=1):
 )
 def test_gather_agrees_with_numpy(shape, axis, picked, itype, dtype):
     x, j = sample(shape, dtype), index(picked, shape[axis], itype)
-    check(core("Gather", [x, j], {"axis": axis}), [np.asarray(np.take(x, j, axis))])
+    same(evaluate("Gather", [x, j], axis=axis), [np.asarray(np.take(x, j, axis))])
 
 
 @pytest.mark.parametrize("op,attrs", [("Gather", {"axis": 1}), ("GatherElements", {"axis": 1})])
@@ -38,12 +38,12 @@ def test_gather_agrees_with_numpy(shape, axis, picked, itype, dtype):
 def test_an_index_outside_is_named(op, attrs, bad):
     j = np.array([[0, 4, bad]], np.int64)
     with pytest.raises(Error, match=rf"{op}: index {bad} at position 2 is outside \[-5, 4\]"):
-        core(op, [sample((3, 5)), j], attrs)
+        evaluate(op, [sample((3, 5)), j], **attrs)
 
 
 def test_gather_from_an_empty_axis_is_refused():
     with pytest.raises(Error, match="axis of size 0"):
-        core("Gather", [sample((0, 3)), np.zeros(1, np.int64)])
+        evaluate("Gather", [sample((0, 3)), np.zeros(1, np.int64)])
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_gather_from_an_empty_axis_is_refused():
 )
 def test_gather_refuses_indices_of_another_kind(j, attrs, what):
     with pytest.raises(Error, match=what):
-        core("Gather", [sample((3, 5)), j], attrs)
+        evaluate("Gather", [sample((3, 5)), j], **attrs)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, np.float16])
@@ -76,13 +76,13 @@ def test_gather_refuses_indices_of_another_kind(j, attrs, what):
 )
 def test_gather_elements_agrees_with_onnxruntime(shape, picked, axis, dtype):
     inputs = [sample(shape, dtype), index(picked, shape[axis])]
-    check(core("GatherElements", inputs, {"axis": axis}), ort("GatherElements", inputs, {"axis": axis}))
+    same(evaluate("GatherElements", inputs, axis=axis), ort("GatherElements", inputs, 1, axis=axis))
 
 
 @pytest.mark.parametrize("picked,attrs", [((4,), {}), ((4, 6), {}), ((5, 5), {"axis": 1})])
 def test_gather_elements_refuses_indices_larger_than_data(picked, attrs):
     with pytest.raises(Error, match="do not fit data"):
-        core("GatherElements", [sample((4, 5)), np.zeros(picked, np.int64)], attrs)
+        evaluate("GatherElements", [sample((4, 5)), np.zeros(picked, np.int64)], **attrs)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_gather_nd_agrees_with_onnxruntime(shape, picked, batch):
     x = sample(shape)
     sizes = shape[batch : batch + picked[-1]]
     j = np.stack([index(picked[:-1], s, seed=i) for i, s in enumerate(sizes)], -1)
-    check(core("GatherND", [x, j], {"batch_dims": batch}), ort("GatherND", [x, j], {"batch_dims": batch}))
+    same(evaluate("GatherND", [x, j], batch_dims=batch), ort("GatherND", [x, j], 1, batch_dims=batch))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_gather_nd_agrees_with_onnxruntime(shape, picked, batch):
 )
 def test_gather_nd_refuses_what_does_not_fit(picked, attrs, what):
     with pytest.raises(Error, match=what):
-        core("GatherND", [sample((2, 5)), np.zeros(picked, np.int64)], attrs)
+        evaluate("GatherND", [sample((2, 5)), np.zeros(picked, np.int64)], **attrs)
 
 
 def test_gather_nd_names_an_index_outside():
     with pytest.raises(Error, match=r"GatherND: index 5 at position 3 is outside \[-5, 4\]"):
-        core("GatherND", [sample((2, 5)), np.array([[0, 1], [1, 5]])])
+        evaluate("GatherND", [sample((2, 5)), np.array([[0, 1], [1, 5]])])
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_gather_nd_names_an_index_outside():
 def test_compress_agrees_with_numpy(shape, axis, condition):
     x, cond = sample(shape), np.array(condition, bool)
     attrs = {} if axis is None else {"axis": axis}
-    check(core("Compress", [x, cond], attrs), [np.compress(cond, x, axis)])
+    same(evaluate("Compress", [x, cond], **attrs), [np.compress(cond, x, axis)])
 
 
 def test_compress_ignores_conditions_past_the_end():
     x = sample((2, 3))
-    check(core("Compress", [x, np.ones(9, bool)], {"axis": 0}), [x])
+    same(evaluate("Compress", [x, np.ones(9, bool)], axis=0), [x])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_compress_ignores_conditions_past_the_end():
 )
 def test_compress_refuses_what_does_not_fit(cond, attrs, what):
     with pytest.raises(Error, match=what):
-        core("Compress", [sample((2, 3)), cond], attrs)
+        evaluate("Compress", [sample((2, 3)), cond], **attrs)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_compress_refuses_what_does_not_fit(cond, attrs, what):
 def test_array_feature_extractor_agrees_with_onnxruntime(shape, columns):
     inputs = [sample(shape), np.array(columns, np.int64)]
     op = "ai.onnx.ml.ArrayFeatureExtractor"
-    check(core(op, inputs), ort(op, inputs))
+    same(evaluate(op, inputs), ort(op, inputs))
 
 
 def test_array_feature_extractor_names_a_column_outside():
     with pytest.raises(Error, match="index 5 at position 0"):
-        core("ai.onnx.ml.ArrayFeatureExtractor", [sample((4, 5)), np.array([5])])
+        evaluate("ai.onnx.ml.ArrayFeatureExtractor", [sample((4, 5)), np.array([5])])

@@ -3,9 +3,9 @@ import itertools
 
 import numpy as np
 import pytest
-from onenode import check, core, sample
 
 from pyneo.errors import Error
+from tests.ops.cases import evaluate, same, sample
 
 DTYPES = [
     np.float32,
@@ -29,7 +29,7 @@ PERMS = [
 @pytest.mark.parametrize("shape,perm", PERMS)
 def test_every_permutation_agrees_with_numpy(shape, perm):
     x = sample(shape)
-    check(core("Transpose", [x], {"perm": list(perm)}), [np.transpose(x, perm)])
+    same(evaluate("Transpose", [x], perm=list(perm)), [np.transpose(x, perm)])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -44,7 +44,7 @@ def test_every_permutation_agrees_with_numpy(shape, perm):
 )
 def test_every_element_size_moves_whole(dtype, shape, perm):
     x = sample(shape, dtype)
-    check(core("Transpose", [x], {"perm": list(perm)}), [np.transpose(x, perm)])
+    same(evaluate("Transpose", [x], perm=list(perm)), [np.transpose(x, perm)])
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_every_element_size_moves_whole(dtype, shape, perm):
 )
 def test_large_ones_are_split_over_threads(shape, perm):
     x = sample(shape)
-    check(core("Transpose", [x], {"perm": list(perm)}), [np.transpose(x, perm)])
+    same(evaluate("Transpose", [x], perm=list(perm)), [np.transpose(x, perm)])
 
 
 def test_without_perm_axes_are_reversed():
     x = sample((2, 3, 4))
-    check(core("Transpose", [x]), [x.T])
+    same(evaluate("Transpose", [x]), [x.T])
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_without_perm_axes_are_reversed():
 )
 def test_a_broken_perm_is_refused(perm, what):
     with pytest.raises(Error, match=what):
-        core("Transpose", [sample((2, 3, 4))], {"perm": perm})
+        evaluate("Transpose", [sample((2, 3, 4))], perm=perm)
