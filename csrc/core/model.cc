@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model.h"
+
+#include <cstring>
+#include <new>
+
+namespace pyneo {
+
+using format::NodeRecord;
+using format::TensorRecord;
+
+Status Model::open(const void* package, size_t bytes, bool allow_unsigned, pn_verify_fn verify, void* user,
+                   void* owned, Model** out) {
+  Model* m = static_cast<Model*>(calloc(1, sizeof(Model)));
+  if (m == nullptr) {
+    if (owned != nullptr) free_block(owned, bytes);
+    return fail(Status::kOutOfMemory, "out of memory: a model object of %zu bytes", sizeof(Model));
+  }
+  new (static_cast<void*>(m)) Model();
+  m->owned_ = owned;
+  m->owned_bytes_ = bytes;
+  const Status s = [&] {
+    PN_TRY(format::open_package(package, bytes, &m->package_));
+    if (verify != nullptr) {
+      if (verify(user, package, bytes) != PN_OK) {
+        return fail(Status::kUntrusted, "the verifier refused the package: check that it is signed by a trusted key");
+      }
+    } else if (!allow_unsigned) {
+      return fail(Status::kUntrusted, "no verifier was given: set pn_open_options.verify, or allow_unsigned for a "
+                                      "package whose origin is checked by other means");
+    }
+    PN_TRY(format::PlanView::open(m->package_.plan, &m->plan_));
+    PN_TRY(m->load());
+    PN_TRY(m->check_tensors());
+    PN_TRY(m->check_nodes());
+    return m->check_memory();
+  }();
+  if (s != Status::kOk) {
+    m->release();
+    return s;
+  }
+  *out = m;
+  return Status::kOk;
+}
+
+void Model::release() {
+  if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  void* owned = owned_;
+  const size_t bytes = owned_bytes_;
+  this->~Model();
+  free(this);
+  if (owned != nullptr) free_block(owned, bytes);
+}
+
+int64_t Model::overhead_bytes() const {
+  return static_cast<int64_t>(sizeof(Model)) + tensors_.size() * static_cast<int64_t>(sizeof(ModelTensor)) +
+         nodes_.size() * static_cast<int64_t>(sizeof(ModelNode));
+}
+
+Status Model::load() {
+  if (plan_.header().flags & format::kPlanDynamic) {
+    return fail(Status::kUnsupported, "plan: dynamic shapes need a newer pyneo");
+  }
+  PN_TRY(tensors_.allocate(plan_.tensor_count()));
+  for (int32_t i = 0; i < plan_.tensor_count(); ++i) {
+    const TensorRecord& r = plan_.tensor(i);
+    ModelTensor& t = tensors_[i];
+    t.desc.dtype = static_cast<DType>(r.dtype);
+    t.desc.layout = static_cast<Layout>(r.layout);
+    t.desc.shape.rank = r.rank;
+    for (int k = 0; k < r.rank; ++k) t.desc.shape[k] = r.dims[k];
+    t.storage = static_cast<format::Storage>(r.storage);
+    t.root = i;
+    t.offset = static_cast<int64_t>(r.offset);
+    t.bytes = static_cast<int64_t>(r.bytes);
+    t.name = plan_.string(r.name);
+  }
+  PN_TRY(nodes_.allocate(plan_.node_count()));
+  const Tier tier = host_target().tier;
+  for (int32_t i = 0; i < plan_.node_count(); ++i) {
+    const NodeRecord& r = plan_.node(i);
+    ModelNode& n = nodes_[i];
+    n.name = plan_.string(r.name);
+    n.op = find_op(plan_.string(r.op));
+    if (n.op == nullptr) {
+      return fail(Status::kUnsupported, "node '%s': operator '%s' is not in this library: the package needs a newer pyneo",
+                  n.name, plan_.string(r.op));
+    }
+    const char* kernel = plan_.string(r.kernel);
+    if (kernel[0] != 0) {
+      n.kernel = find_kernel(kernel, tier);
+      if (n.kernel == nullptr || strcmp(n.kernel->op, n.op->name) != 0) {
+        return fail(Status::kUnsupported,
+                    "node '%s': kernel '%s' is not available on this CPU (tier %s): compile the model for this target",
+                    n.name, kernel, tier_name(tier));
+      }
+    }
+    n.attrs = plan_.attrs(r);
+    n.inputs = plan_.operands(r.operands);
+    n.outputs = n.inputs + r.inputs;
+    n.n_in = r.inputs;
+    n.n_out = r.outputs;
+    n.scratch = r.scratch;
+  }
+  return Status::kOk;
+}
+
+}  // namespace pyneo

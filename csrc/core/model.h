@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model: a verified package whose plan was checked record by record. Immutable and shared; the
+// package's bytes stay where they are and are read in place.
+#pragma once
+
+#include <atomic>
+
+#include "core/memory.h"
+#include "core/tensor.h"
+#include "format/plan.h"
+#include "kernels/kernel.h"
+#include "ops/op.h"
+#include "pyneo/pyneo.h"
+
+namespace pyneo {
+
+struct ModelTensor {
+  TensorDesc desc;
+  format::Storage storage;   // never alias: aliases are resolved to their root's storage
+  int32_t root;              // the tensor that owns the memory; its own index if it does
+  int64_t offset;            // in the root's memory
+  int64_t bytes;
+  const char* name;
+};
+
+struct ModelNode {
+  const OpDef* op;
+  const KernelDef* kernel;   // nullptr: reference
+  Attrs attrs;
+  const int32_t* inputs;     // tensor indices, -1 = absent
+  const int32_t* outputs;
+  int32_t n_in, n_out;
+  int32_t scratch;           // tensor index or -1
+  const char* name;
+};
+
+class Model {
+ public:
+  // Reads header and section table, asks `verify`, then checks the plan. The bytes must outlive the model;
+  // `owned` (may be empty) is freed with it.
+  static Status open(const void* package, size_t bytes, bool allow_unsigned, pn_verify_fn verify, void* user,
+                     void* owned, Model** out);
+  void retain() { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void release();
+
+  const format::PlanView& plan() const { return plan_; }
+  format::Span manifest() const { return package_.manifest; }
+  const Array<ModelTensor>& tensors() const { return tensors_; }
+  const Array<ModelNode>& nodes() const { return nodes_; }
+  const ModelTensor& tensor(int64_t i) const { return tensors_[i]; }
+  int32_t input_count() const { return static_cast<int32_t>(plan_.graph(0).input_count); }
+  int32_t output_count() const { return static_cast<int32_t>(plan_.graph(0).output_count); }
+  int32_t input(int32_t i) const { return plan_.operands(plan_.graph(0).input_begin)[i]; }    // tensor index
+  int32_t output(int32_t i) const { return plan_.operands(plan_.graph(0).output_begin)[i]; }
+  int64_t arena_bytes() const { return static_cast<int64_t>(plan_.header().arena_bytes); }
+  int64_t weights_bytes() const { return static_cast<int64_t>(package_.weights.bytes); }
+  const uint8_t* weights() const { return package_.weights.data; }
+  int64_t overhead_bytes() const;
+
+ private:
+  Model() = default;
+  ~Model() = default;
+  Status load();                       // model.cc: tensors and nodes from records
+  Status check_tensors();              // validate.cc
+  Status check_nodes();
+  Status check_node(int32_t i);
+  Status check_memory();
+
+  std::atomic<int32_t> refs_{1};
+  format::PackageView package_;
+  format::PlanView plan_;
+  Array<ModelTensor> tensors_;
+  Array<ModelNode> nodes_;
+  void* owned_ = nullptr;
+  size_t owned_bytes_ = 0;
+};
+
+}  // namespace pyneo

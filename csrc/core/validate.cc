@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What makes a plan safe to run, checked before anything of it runs: every tensor inside its memory, every
+// node's shapes as the operator infers them, every kernel accepting its operands, every read preceded
+// by the write it expects. A valid signature does not replace this: trusted publishers ship broken files too.
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/model.h"
+#include "planner/planner.h"
+
+namespace pyneo {
+namespace {
+
+using format::kStorageAlias;
+using format::kStorageArena;
+using format::kStorageConst;
+using format::kStorageInput;
+using format::kStorageOutput;
+
+__attribute__((format(printf, 2, 3))) Status bad(const char* name, const char* format, ...) {
+  char text[256];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof(text), format, args);
+  va_end(args);
+  return fail(Status::kInvalidPackage, "plan: tensor '%s': %s", name, text);
+}
+
+bool is_layout(Layout l) {
+  return l == Layout::kPlain || l == Layout::kC8 || l == Layout::kC16 || l == Layout::kPacked;
+}
+
+struct Range {
+  int64_t begin, end;
+};
+
+int compare_ranges(const void* a, const void* b) {
+  const Range *x = static_cast<const Range*>(a), *y = static_cast<const Range*>(b);
+  return x->begin < y->begin ? -1 : x->begin > y->begin;
+}
+
+}  // namespace
+
+Status Model::check_tensors() {
+  const format::PlanHeader& h = plan_.header();
+  if (h.weights_bytes != package_.weights.bytes) {
+    return fail(Status::kInvalidPackage, "plan: it was made for %llu bytes of weights, the package has %llu",
+                static_cast<unsigned long long>(h.weights_bytes), static_cast<unsigned long long>(package_.weights.bytes));
+  }
+  if (h.arena_bytes > uint64_t{1} << 46) return fail(Status::kInvalidPackage, "plan: the arena is impossibly large");
+  Array<Range> constants;
+  PN_TRY(constants.allocate(tensors_.size()));
+  int64_t constant_count = 0;
+
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    ModelTensor& t = tensors_[i];
+    int64_t elements = 0;
+    const int64_t size = static_cast<int64_t>(dtype_size(t.desc.dtype));
+    if (size == 0) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
+    if (!is_layout(t.desc.layout)) return bad(t.name, "unknown layout %d", static_cast<int>(t.desc.layout));
+    // Blocked layouts pad the channels to at most 16 times as many.
+    if (!checked_elements(t.desc.shape, size * 16, &elements)) return bad(t.name, "its shape is negative somewhere or overflows");
+    const bool blocked = t.desc.layout == Layout::kC8 || t.desc.layout == Layout::kC16;
+    if (blocked && (t.desc.shape.rank < 2 || t.desc.dtype != DType::kF32)) return bad(t.name, "a blocked layout needs float32 and rank >= 2");
+    if (t.desc.layout == Layout::kPacked ? t.storage != kStorageConst : t.bytes != t.desc.bytes()) {
+      return bad(t.name, "its size does not follow from its shape");
+    }
+    if (t.bytes < 0 || t.bytes > int64_t{1} << 46 || t.offset < 0 || t.offset > int64_t{1} << 46) return bad(t.name, "impossible size or offset");
+    switch (t.storage) {
+      case kStorageArena:
+        if (t.offset % kArenaAlignment != 0) return bad(t.name, "its offset is not 64-byte aligned");
+        if (t.offset + t.bytes > arena_bytes()) return bad(t.name, "it reaches past the end of the arena");
+        break;
+      case kStorageConst:
+        if (t.offset % 64 != 0) return bad(t.name, "its offset is not 64-byte aligned");
+        if (t.offset + t.bytes > weights_bytes()) return bad(t.name, "it reaches past the end of the weights");
+        if (t.bytes > 0) constants[constant_count++] = Range{t.offset, t.offset + t.bytes};
+        break;
+      case kStorageInput:
+      case kStorageOutput: {
+        const bool input = t.storage == kStorageInput;
+        if (t.offset >= (input ? input_count() : output_count())) return bad(t.name, "no such input or output");
+        if ((input ? this->input(static_cast<int32_t>(t.offset)) : output(static_cast<int32_t>(t.offset))) != i) {
+          return bad(t.name, "the graph's list of inputs and outputs names another tensor");
+        }
+        if (t.desc.layout != Layout::kPlain) return bad(t.name, "inputs and outputs are row-major");
+        break;
+      }
+      case kStorageAlias:
+        break;
+      case format::kStorageState:
+        return bad(t.name, "state tensors need a newer pyneo");
+    }
+  }
+
+  qsort(constants.data(), static_cast<size_t>(constant_count), sizeof(Range), compare_ranges);
+  for (int64_t i = 1; i < constant_count; ++i) {
+    if (constants[i].begin < constants[i - 1].end) return fail(Status::kInvalidPackage, "plan: two constants share bytes of the weights");
+  }
+
+  // Aliases: follow each chain to its root. A chain longer than the number of tensors is a cycle.
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    ModelTensor& t = tensors_[i];
+    if (t.storage != kStorageAlias) continue;
+    int64_t offset = t.offset, at = plan_.tensor(i).alias_of, steps = 0;
+    while (plan_.tensor(at).storage == kStorageAlias) {
+      if (++steps > 64) return bad(t.name, "its chain of views is longer than 64 or circular");
+      offset += static_cast<int64_t>(plan_.tensor(at).offset);
+      if (offset > int64_t{1} << 46) return bad(t.name, "impossible offset");
+      at = plan_.tensor(at).alias_of;
+    }
+    const ModelTensor& root = tensors_[at];
+    if (offset + t.bytes > root.bytes) return bad(t.name, "the view reaches past the end of '%s'", root.name);
+    if (offset % static_cast<int64_t>(dtype_size(t.desc.dtype)) != 0) return bad(t.name, "the view is misaligned");
+    if (t.desc.layout != Layout::kPlain && (offset % 64 != 0 || root.storage != kStorageArena)) return bad(t.name, "a blocked view must be 64-byte aligned");
+    t.root = static_cast<int32_t>(at);
+    t.offset = offset;
+  }
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    if (tensors_[i].storage == kStorageAlias) tensors_[i].storage = tensors_[tensors_[i].root].storage;
+  }
+  for (int32_t i = 0; i < input_count(); ++i) {
+    const int32_t t = input(i);
+    if (t < 0 || plan_.tensor(t).storage != kStorageInput || tensors_[t].offset != i) {
+      return fail(Status::kInvalidPackage, "plan: input %d is not an input tensor", i);
+    }
+  }
+  for (int32_t i = 0; i < output_count(); ++i) {
+    const int32_t t = output(i);
+    if (t < 0 || plan_.tensor(t).storage != kStorageOutput || tensors_[t].offset != i) {
+      return fail(Status::kInvalidPackage, "plan: output %d is not an output tensor", i);
+    }
+  }
+  return Status::kOk;
+}
+
+Status Model::check_node(int32_t index) {
+  const ModelNode& n = nodes_[index];
+  if (plan_.node(index).subgraphs != 0) return fail(Status::kUnsupported, "control flow needs a newer pyneo");
+  const int32_t total = n.n_in + n.n_out;
+  // Small fixed arrays serve nearly every node; wide Concats and the like take the heap.
+  Array<const TensorDesc*> descs;
+  Array<const void*> values;
+  Array<TensorDesc> inferred;
+  PN_TRY(descs.allocate(total));
+  PN_TRY(values.allocate(n.n_in));
+  PN_TRY(inferred.allocate(n.n_out));
+  for (int32_t k = 0; k < total; ++k) {
+    const int32_t t = n.inputs[k];
+    if (t < 0) continue;
+    const ModelTensor& tensor = tensors_[t];
+    descs[k] = &tensor.desc;
+    if (k < n.n_in && tensor.storage == kStorageConst && tensor.desc.layout == Layout::kPlain) {
+      values[k] = weights() + tensors_[tensor.root].offset + (tensor.root == t ? 0 : tensor.offset);
+    }
+  }
+  InferContext c;
+  c.op = n.op->name;
+  c.attrs = n.attrs;
+  c.n_in = n.n_in;
+  c.n_out = n.n_out;
+  c.in = descs.data();
+  c.values = values.data();
+  c.out = inferred.data();
+  PN_TRY(infer_op(*n.op, c));
+  for (int32_t o = 0; o < n.n_out; ++o) {
+    const TensorDesc* d = descs[n.n_in + o];
+    if (d == nullptr) continue;
+    if (d->dtype != inferred[o].dtype || d->shape != inferred[o].shape) {
+      char a[160], b[160];
+      return fail(Status::kInvalidPackage, "output %d is declared %s %s, the operator gives %s %s", o, dtype_name(d->dtype),
+                  format_shape(d->shape, a, sizeof(a)), dtype_name(inferred[o].dtype),
+                  format_shape(inferred[o].shape, b, sizeof(b)));
+    }
+  }
+
+  int64_t scratch = 0;
+  if (n.kernel == nullptr) {
+    for (int32_t k = 0; k < total; ++k) {
+      if (descs[k] != nullptr && descs[k]->layout != Layout::kPlain) {
+        return fail(Status::kInvalidPackage, "the reference kernel takes plain layouts only");
+      }
+    }
+    if (n.op->scratch != nullptr) scratch = n.op->scratch(c);
+  } else {
+    KernelQuery q;
+    q.attrs = n.attrs;
+    q.n_in = n.n_in;
+    q.n_out = n.n_out;
+    q.in = descs.data();
+    q.out = descs.data() + n.n_in;
+    q.values = values.data();
+    q.target = &host_target();
+    if (!n.kernel->accepts(q)) return fail(Status::kInvalidPackage, "kernel '%s' does not accept its operands", n.kernel->name);
+    const int p = n.kernel->packed_input;
+    for (int32_t k = 0; k < total; ++k) {
+      if (descs[k] == nullptr) continue;
+      const bool packed = descs[k]->layout == Layout::kPacked;
+      if (packed != (k == p)) return fail(Status::kInvalidPackage, "operand %d is packed where kernel '%s' expects it plain, or the reverse", k, n.kernel->name);
+    }
+    if (p >= 0 && (!q.has(p) || tensors_[n.inputs[p]].bytes != n.kernel->packed_bytes(q))) {
+      return fail(Status::kInvalidPackage, "the packed weights do not have the size kernel '%s' needs", n.kernel->name);
+    }
+    if (n.kernel->scratch_bytes != nullptr) scratch = n.kernel->scratch_bytes(q);
+  }
+  if (scratch > 0 && (n.scratch < 0 || tensors_[n.scratch].bytes < scratch)) {
+    return fail(Status::kInvalidPackage, "%lld bytes of scratch are needed, the plan has fewer", static_cast<long long>(scratch));
+  }
+  if (n.scratch >= 0 && (tensors_[n.scratch].storage != kStorageArena || tensors_[n.scratch].root != n.scratch)) {
+    return fail(Status::kInvalidPackage, "its scratch is not in the arena");
+  }
+  return Status::kOk;
+}
+
+Status Model::check_nodes() {
+  // written[root]: 1 + index of the tensor of the family that a node wrote, 0 = none yet. Families in the arena
+  // may be written in parts (concat in place); check_memory proves those byte by byte.
+  Array<int32_t> written;
+  Array<uint8_t> produced;
+  PN_TRY(written.allocate(tensors_.size()));
+  PN_TRY(produced.allocate(tensors_.size()));
+  for (int32_t i = 0; i < nodes_.size(); ++i) {
+    const ModelNode& n = nodes_[i];
+    Status s = check_node(i);
+    for (int32_t k = 0; s == Status::kOk && k < n.n_in; ++k) {
+      const int32_t t = n.inputs[k];
+      if (t < 0) continue;
+      const ModelTensor& x = tensors_[t];
+      if (x.storage == kStorageOutput && written[x.root] == 0) {
+        s = fail(Status::kInvalidPackage, "it reads '%s' before any node has written it", x.name);
+      }
+    }
+    for (int32_t k = 0; s == Status::kOk && k < n.n_out; ++k) {
+      const int32_t t = n.outputs[k];
+      if (t < 0) continue;
+      const ModelTensor& y = tensors_[t];
+      if (y.storage == kStorageConst || y.storage == kStorageInput) {
+        s = fail(Status::kInvalidPackage, "it writes '%s', which is constant or an input", y.name);
+      } else if (produced[t] || (y.storage == kStorageOutput && written[y.root] != 0)) {
+        s = fail(Status::kInvalidPackage, "it writes '%s' a second time", y.name);
+      } else if (y.storage == kStorageOutput && (y.offset != 0 && y.root != t)) {
+        s = fail(Status::kInvalidPackage, "it writes a part of output '%s'", y.name);
+      } else if (y.storage == kStorageOutput && y.bytes != tensors_[y.root].bytes) {
+        s = fail(Status::kInvalidPackage, "it writes a part of output '%s'", y.name);
+      }
+      produced[t] = 1;
+      written[y.root] = t + 1;
+    }
+    if (s != Status::kOk) return fail_in(s, "node '%s' (%s)", n.name, n.op->name);
+  }
+  for (int32_t i = 0; i < output_count(); ++i) {
+    if (written[output(i)] == 0) return fail(Status::kInvalidPackage, "plan: output '%s' is never written", tensors_[output(i)].name);
+  }
+  return Status::kOk;
+}
+
+Status Model::check_memory() {
+  Array<PlanBuffer> buffers;
+  Array<PlanNode> nodes;
+  PN_TRY(buffers.allocate(tensors_.size()));
+  PN_TRY(nodes.allocate(nodes_.size()));
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    const ModelTensor& t = tensors_[i];
+    const bool alias = t.root != i, fixed = t.storage != kStorageArena || t.bytes == 0;
+    buffers[i] = PlanBuffer{t.bytes, alias ? t.root : -1, fixed, alias ? t.offset : 0,
+                            fixed ? -1 : alias ? tensors_[t.root].offset + t.offset : t.offset};
+  }
+  for (int64_t i = 0; i < nodes_.size(); ++i) {
+    const ModelNode& n = nodes_[i];
+    nodes[i] = PlanNode{n.inputs, n.outputs, n.n_in, n.n_out, n.scratch,
+                        n.op->flags & (kOpInPlace0 | kOpInPlace1)};
+  }
+  return check_plan(buffers.data(), static_cast<int32_t>(buffers.size()), nodes.data(), static_cast<int32_t>(nodes.size()),
+                    nullptr, 0, arena_bytes());
+}
+
+}  // namespace pyneo
