@@ -107,6 +107,15 @@ using namespace pyneo;  // NOLINT: the C functions below are the end of the file
 
 extern "C" {
 
+pn_status pn_buffer_allocate(size_t bytes, void** out) {
+  if (out == nullptr) return to_c(fail(Status::kInvalidArgument, "pn_buffer_allocate: out is NULL"));
+  *out = allocate_block(bytes);
+  if (*out == nullptr) return to_c(fail(Status::kOutOfMemory, "out of memory: a buffer of %zu bytes", bytes));
+  return PN_OK;
+}
+
+void pn_buffer_free(void* buffer, size_t bytes) { free_block(buffer, bytes); }
+
 pn_status pn_model_open(const void* package, size_t bytes, const pn_open_options* options, pn_model** out) {
   if (const Status s = check_open(options, out); s != Status::kOk) return to_c(s);
   if (package == nullptr) return to_c(fail(Status::kInvalidArgument, "pn_model_open: package is NULL"));

@@ -1,8 +1,269 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Buffers, models and contexts. Verification happens before, in Python (pyneo/package/signing): what
+// reaches Model() here are bytes that were verified, in memory that nobody else writes.
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
 #include "module.h"
 
-namespace pyneo_python {
+namespace py = pybind11;
 
-void bind_runtime(pybind11::module_&) {}
+namespace pyneo_python {
+namespace {
+
+[[noreturn]] void raise(const char* type, const std::string& message) {
+  PyErr_SetString(py::module_::import("pyneo.errors").attr(type).ptr(), message.c_str());
+  throw py::error_already_set();
+}
+
+// Memory of the core's allocator: 64-byte aligned, huge pages advised when large.
+struct Buffer {
+  void* data;
+  size_t bytes;
+  explicit Buffer(size_t n) : data(nullptr), bytes(n) { check(pn_buffer_allocate(n, &data)); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { pn_buffer_free(data, bytes); }
+};
+
+struct TensorInfo {
+  std::string name;
+  pn_tensor tensor{};
+  py::dtype dtype;
+};
+
+std::string describe(const py::dtype& dtype, const pn_tensor& t) {
+  std::string s = py::str(dtype).cast<std::string>() + " [";
+  for (int k = 0; k < t.rank; ++k) s += (k ? ", " : "") + std::to_string(t.dims[k]);
+  return s + "]";
+}
+
+struct Model {
+  py::object owner;  // keeps the bytes alive
+  pn_model* model = nullptr;
+  std::vector<TensorInfo> inputs, outputs;
+
+  explicit Model(py::buffer buffer) : owner(buffer) {
+    const py::buffer_info info = buffer.request();
+    pn_open_options options{};
+    options.struct_size = sizeof(options);
+    options.allow_unsigned = 1;
+    pn_status status;
+    {
+      py::gil_scoped_release free_gil;
+      status = pn_model_open(info.ptr, static_cast<size_t>(info.size * info.itemsize), &options, &model);
+    }
+    check(status);
+    for (uint32_t i = 0; i < pn_model_input_count(model); ++i) inputs.push_back(read(&pn_model_input, i));
+    for (uint32_t i = 0; i < pn_model_output_count(model); ++i) outputs.push_back(read(&pn_model_output, i));
+  }
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+  ~Model() { pn_model_close(model); }
+
+  template <typename F>
+  TensorInfo read(F get, uint32_t i) const {
+    TensorInfo info;
+    info.tensor.struct_size = sizeof(pn_tensor);
+    const char* name = nullptr;
+    check(get(model, i, &name, &info.tensor));
+    info.name = name;
+    info.dtype = numpy_dtype(info.tensor.dtype);
+    return info;
+  }
+};
+
+py::list tensor_infos(const std::vector<TensorInfo>& infos) {
+  py::list result;
+  for (const TensorInfo& t : infos) {
+    py::tuple shape(t.tensor.rank);
+    for (size_t k = 0; k < t.tensor.rank; ++k) shape[k] = t.tensor.dims[k];
+    result.append(py::make_tuple(t.name, int{t.tensor.dtype}, shape));
+  }
+  return result;
+}
+
+// An array that the core can read in place: the given one where it is dense, aligned and native, else a copy.
+py::array dense_input(const py::handle& given, const TensorInfo& expected) {
+  if (!py::isinstance<py::array>(given)) {
+    raise("InputTypeError", "input '" + expected.name + "' expects an array of " + describe(expected.dtype, expected.tensor) +
+                                ", found " + py::str(py::type::of(given).attr("__name__")).cast<std::string>());
+  }
+  py::array a = py::reinterpret_borrow<py::array>(given);
+  const py::dtype dtype = a.dtype();
+  const int number = core_dtype(dtype);
+  const bool same_dtype = number == expected.tensor.dtype || (expected.tensor.dtype == 16 && number == 4);
+  bool same_shape = a.ndim() == expected.tensor.rank;
+  for (int k = 0; same_shape && k < expected.tensor.rank; ++k) same_shape = a.shape(k) == expected.tensor.dims[k];
+  if (!same_dtype || !same_shape) {
+    std::string found = py::str(dtype).cast<std::string>() + " [";
+    for (py::ssize_t k = 0; k < a.ndim(); ++k) found += (k ? ", " : "") + std::to_string(a.shape(k));
+    raise(same_dtype ? "InputError" : "InputTypeError",
+          "input '" + expected.name + "' expects " + describe(expected.dtype, expected.tensor) + ", found " + found + "]");
+  }
+  const bool aligned = reinterpret_cast<uintptr_t>(a.data()) % static_cast<uintptr_t>(dtype.itemsize()) == 0;
+  const bool native = dtype.byteorder() != '>';
+  if ((a.flags() & py::array::c_style) && aligned && native) return a;
+  return py::module_::import("numpy").attr("require")(a, expected.dtype, "CA").cast<py::array>();
+}
+
+py::array check_output(const py::handle& given, const TensorInfo& expected) {
+  if (!py::isinstance<py::array>(given)) raise("InputTypeError", "out for '" + expected.name + "' is not an array");
+  py::array a = py::reinterpret_borrow<py::array>(given);
+  bool same = core_dtype(a.dtype()) == core_dtype(expected.dtype) && a.ndim() == expected.tensor.rank;
+  for (int k = 0; same && k < expected.tensor.rank; ++k) same = a.shape(k) == expected.tensor.dims[k];
+  const bool dense = (a.flags() & py::array::c_style) && a.dtype().byteorder() != '>' &&
+                     reinterpret_cast<uintptr_t>(a.data()) % static_cast<uintptr_t>(a.itemsize()) == 0;
+  if (!same || !dense || !a.writeable()) {
+    raise("InputError", "out for '" + expected.name + "' must be a writeable, C-contiguous array of " +
+                            describe(expected.dtype, expected.tensor));
+  }
+  return a;
+}
+
+// One pn_context behind a lock, so that threads that share it take turns.
+struct Context {
+  std::shared_ptr<Model> model;
+  pn_context* context = nullptr;
+  std::mutex mutex;
+  int threads;
+
+  Context(std::shared_ptr<Model> m, int thread_count) : model(std::move(m)), threads(thread_count) {
+    pn_context_options options{};
+    options.struct_size = sizeof(options);
+    options.threads = threads;
+    check(pn_context_create(model->model, &options, &context));
+  }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context() { pn_context_destroy(context); }
+
+  // The arrays of one call, alive until it ends.
+  struct Call {
+    std::vector<py::array> inputs;
+    py::list outputs;
+    std::vector<pn_tensor> in, out;
+  };
+
+  Call prepare(const py::sequence& inputs, const py::object& outs) const {
+    Call call;
+    const size_t n_in = model->inputs.size(), n_out = model->outputs.size();
+    if (inputs.size() != n_in) {
+      raise("InputError", "the model takes " + std::to_string(n_in) + " inputs, found " + std::to_string(inputs.size()));
+    }
+    if (!outs.is_none() && py::len(outs) != n_out) {
+      raise("InputError", "the model has " + std::to_string(n_out) + " outputs, out holds " + std::to_string(py::len(outs)));
+    }
+    call.inputs.reserve(n_in);
+    call.in.reserve(n_in);
+    call.out.reserve(n_out);
+    for (size_t i = 0; i < n_in; ++i) {
+      call.inputs.push_back(dense_input(py::object(inputs[i]), model->inputs[i]));
+      pn_tensor t = model->inputs[i].tensor;
+      t.data = const_cast<void*>(call.inputs.back().data());
+      t.bytes = static_cast<uint64_t>(call.inputs.back().nbytes());
+      call.in.push_back(t);
+    }
+    for (size_t o = 0; o < n_out; ++o) {
+      pn_tensor t = model->outputs[o].tensor;
+      py::array y = outs.is_none()
+                        ? py::array(model->outputs[o].dtype, std::vector<py::ssize_t>(t.dims, t.dims + t.rank))
+                        : check_output(py::object(outs[py::int_(o)]), model->outputs[o]);
+      t.data = y.mutable_data();
+      t.bytes = static_cast<uint64_t>(y.nbytes());
+      call.out.push_back(t);
+      call.outputs.append(std::move(y));
+    }
+    return call;
+  }
+
+  pn_status execute(const Call& call, bool profiled) {
+    for (uint32_t i = 0; i < call.in.size(); ++i) {
+      if (const pn_status s = pn_context_bind_input(context, i, &call.in[i])) return s;
+    }
+    for (uint32_t o = 0; o < call.out.size(); ++o) {
+      if (const pn_status s = pn_context_bind_output(context, o, &call.out[o])) return s;
+    }
+    return profiled ? pn_context_run_profiled(context) : pn_context_run(context);
+  }
+
+  py::list run(const py::sequence& inputs, const py::object& outs) {
+    Call call = prepare(inputs, outs);
+    pn_status status;
+    {
+      py::gil_scoped_release free_gil;
+      const std::lock_guard<std::mutex> turn(mutex);
+      status = execute(call, false);
+    }
+    check(status);
+    return std::move(call.outputs);
+  }
+
+  py::tuple profile(const py::sequence& inputs) {
+    Call call = prepare(inputs, py::none());
+    pn_status status;
+    py::list entries;
+    {
+      py::gil_scoped_release free_gil;
+      mutex.lock();
+      status = execute(call, true);
+    }
+    if (status == PN_OK) {
+      for (uint32_t i = 0; i < pn_context_profile_count(context); ++i) {
+        pn_profile_entry e{};
+        e.struct_size = sizeof(e);
+        if (pn_context_profile_entry(context, i, &e) != PN_OK) break;
+        entries.append(py::make_tuple(e.name, e.op, e.kernel, e.start_ns, e.duration_ns, e.bytes_read, e.bytes_written));
+      }
+    }
+    mutex.unlock();
+    check(status);
+    return py::make_tuple(call.outputs, entries);
+  }
+
+  py::dict memory() const {
+    pn_context_memory m{};
+    m.struct_size = sizeof(m);
+    check(pn_context_get_memory(context, &m));
+    py::dict d;
+    d["arena_bytes"] = m.arena_bytes;
+    d["state_bytes"] = m.state_bytes;
+    d["scratch_bytes"] = m.scratch_bytes;
+    d["overhead_bytes"] = m.overhead_bytes;
+    return d;
+  }
+};
+
+}  // namespace
+
+void bind_runtime(py::module_& m) {
+  using py::arg;
+  py::class_<Buffer>(m, "Buffer", py::buffer_protocol(), "Writable, 64-byte aligned memory; huge pages advised when large.")
+      .def(py::init<size_t>(), arg("bytes"))
+      .def("__len__", [](const Buffer& b) { return b.bytes; })
+      .def_buffer([](Buffer& b) {
+        return py::buffer_info(b.data, 1, py::format_descriptor<uint8_t>::format(), 1, {static_cast<py::ssize_t>(b.bytes)}, {1});
+      });
+  py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A validated plan over a package's bytes, which it keeps alive.")
+      .def(py::init<py::buffer>(), arg("package"))
+      .def_property_readonly("inputs", [](const Model& m) { return tensor_infos(m.inputs); }, "[(name, dtype, shape)]")
+      .def_property_readonly("outputs", [](const Model& m) { return tensor_infos(m.outputs); }, "[(name, dtype, shape)]")
+      .def_property_readonly("manifest", [](const Model& m) {
+        const char* json = nullptr;
+        size_t bytes = 0;
+        check(pn_model_manifest(m.model, &json, &bytes));
+        return py::bytes(json, bytes);
+      });
+  py::class_<Context>(m, "Context", "Arena and state of one session.")
+      .def(py::init<std::shared_ptr<Model>, int>(), arg("model"), arg("threads") = 0)
+      .def("run", &Context::run, arg("inputs"), arg("outs") = py::none(),
+           "Output arrays for input arrays in the model's order. The GIL is free while it runs.")
+      .def("profile", &Context::profile, arg("inputs"),
+           "([outputs], [(node, op, kernel, start ns, duration ns, bytes read, bytes written)])")
+      .def_property_readonly("memory", &Context::memory);
+}
 
 }  // namespace pyneo_python

@@ -53,6 +53,10 @@ PN_API const char* pn_version(void);
 PN_API const char* pn_last_error(void);
 PN_API const char* pn_status_name(pn_status status);
 
+/* 64-byte aligned memory, huge pages advised when large: for package bytes that the caller reads itself. */
+PN_API pn_status pn_buffer_allocate(size_t bytes, void** out);
+PN_API void pn_buffer_free(void* buffer, size_t bytes);
+
 /* ---- Models ------------------------------------------------------------------------------------ */
 
 /* Decides whether the bytes of a package may be used, before anything of it but the header and the section

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native core as the compiler uses it: nodes of the IR in, shapes, values and kernels out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyneo import _core
+from pyneo.compiler.ir.graph import DType, Layout, Node, Value
+from pyneo.compiler.lower.attrs import pack_attrs
+
+IN_PLACE = (1, 2)  # flags of op_info: output 0 may share memory with input 0, 1
+VIEW = 4
+RANDOM = 8
+
+_INFO: dict[str, tuple[int, int, int, int, int]] = {}
+
+
+def op_info(op: str) -> tuple[int, int, int, int, int] | None:
+    """(flags, min inputs, max inputs, min outputs, max outputs), or None if the core lacks the operator."""
+    if not _INFO:
+        _INFO.update({name: _core.op_info(name) for name in _core.op_names()})
+    return _INFO.get(op)
+
+
+def _operand(v: Value | None, values: bool = True) -> Any:
+    """A value as the binding takes it: None, an array, or (dtype, shape, layout)."""
+    if v is None:
+        return None
+    if v.const is not None and values and v.layout is Layout.PLAIN:
+        return v.const
+    return (int(v.dtype), v.dims, int(v.layout))
+
+
+def infer(node: Node) -> list[tuple[DType, tuple[int, ...]]]:
+    """Dtypes and shapes of the node's outputs; ModelError or CompileError as the core words it."""
+    found = _core.op_infer(
+        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _dtypes(node), len(node.outputs)
+    )
+    return [(DType(t), tuple(shape)) for t, shape in found]
+
+
+def evaluate(node: Node) -> list[np.ndarray]:
+    """Outputs of a node whose inputs are all constants, by the reference kernel."""
+    outputs: list[np.ndarray] = _core.op_eval(
+        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _dtypes(node), len(node.outputs)
+    )
+    return outputs
+
+
+def _dtypes(node: Node) -> list[int]:
+    return [0 if v is None else int(v.dtype) for v in node.inputs]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel that accepts a node."""
+
+    name: str
+    cost_us: float
+    packed_input: int
+    packed_bytes: int
+    scratch_bytes: int
+    thread_scratch_bytes: int
+
+
+def _outputs(node: Node, layout: Layout | None = None) -> list[tuple[int, tuple[int, ...], int]]:
+    outputs = []
+    for v in node.outputs:
+        if v is None:
+            outputs.append((int(DType.F32), (0,), 0))
+        else:
+            outputs.append((int(v.dtype), v.dims, int(v.layout if layout is None else layout)))
+    return outputs
+
+
+def kernels(node: Node, target: dict[str, int]) -> list[Kernel]:
+    """Kernels that accept the node with its operands' present layouts, cheapest first."""
+    found = _core.kernel_list(
+        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _outputs(node), target
+    )
+    return [
+        Kernel(k["name"], k["cost_us"], k["packed_input"], k["packed_bytes"], k["scratch_bytes"],
+               k["thread_scratch_bytes"])
+        for k in found
+    ]  # fmt: skip
+
+
+def pack(node: Node, kernel: Kernel, target: dict[str, int]) -> np.ndarray:
+    """The node's packed constant as the kernel reads it."""
+    packed: np.ndarray = _core.kernel_pack(
+        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _outputs(node), kernel.name,
+        kernel.packed_bytes, target,
+    )  # fmt: skip
+    return packed
+
+
+def reference_scratch(node: Node) -> int:
+    """Bytes of scratch of the reference kernel."""
+    return int(_core.op_scratch(node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _outputs(node)))
