@@ -1,2 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pyneo: compile a model once, sign it, run it fast on any CPU."""
+"""pyneo: compile a model once, sign it, run it fast on any CPU.
+
+    pyneo.keygen("publisher")
+    pyneo.compile("model.onnx", target="host").save("model.neo", key="publisher.key")
+    y = pyneo.Model.load("model.neo", trust="publisher.pub").predict(x)
+
+Everything is imported when it is first used: a device that only runs models imports no compiler.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyneo.errors import (
+    CompileError,
+    Error,
+    ExpiredError,
+    InputError,
+    InputTypeError,
+    ModelError,
+    OutOfMemoryError,
+    PackageError,
+    RollbackError,
+    SignatureError,
+    TargetError,
+)
+
+if TYPE_CHECKING:
+    from pyneo.package.package import Package
+    from pyneo.package.signing.counter import CounterStore
+    from pyneo.package.signing.keys import keygen
+    from pyneo.package.signing.trust import TrustStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CompileError",
+    "CounterStore",
+    "Error",
+    "ExpiredError",
+    "InputError",
+    "InputTypeError",
+    "Model",
+    "ModelError",
+    "OutOfMemoryError",
+    "Package",
+    "PackageError",
+    "RollbackError",
+    "Session",
+    "SignatureError",
+    "TargetError",
+    "TensorInfo",
+    "TrustStore",
+    "__version__",
+    "compile",
+    "keygen",
+]
+
+_LAZY = {
+    "compile": "pyneo.compiler.driver",
+    "CounterStore": "pyneo.package.signing.counter",
+    "Model": "pyneo.model",
+    "Package": "pyneo.package.package",
+    "Session": "pyneo.model",
+    "TensorInfo": "pyneo.model",
+    "TrustStore": "pyneo.package.signing.trust",
+    "keygen": "pyneo.package.signing.keys",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'pyneo' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from importlib import import_module
+
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

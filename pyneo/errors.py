@@ -9,7 +9,14 @@ class Error(Exception):
 
 
 class PackageError(Error):
-    """The file is not a package, is broken, or was made for another version of the format."""
+    """The file is not a package, is broken, or was made for another version of the format.
+
+    `reason` is a short word for programs ("unsigned", "untrusted-key", ...: docs/security.md lists them).
+    """
+
+    def __init__(self, message: str, reason: str = "package") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SignatureError(PackageError):

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages for tests: sound ones, and ones forged byte by byte with the test key's signature."""
+
+from __future__ import annotations
+
+import struct
+from hashlib import sha256
+
+from pyneo.package.container import Kind, Section
+from pyneo.package.manifest import Manifest, Target, TensorSpec
+from pyneo.package.package import Package
+from pyneo.package.signing import envelope
+from pyneo.package.signing.keys import PrivateKey
+from pyneo.package.signing.trust import TrustStore
+from pyneo.package.signing.verify import Policy, Verified, verify
+from pyneo.package.source import Source
+
+KEY = PrivateKey.generate()
+OTHER = PrivateKey.generate()
+TRUST = TrustStore([KEY.public])
+
+PLAN = bytes(range(256)) * 3 + b"tail"
+WEIGHTS = bytes(i * 7 & 255 for i in range(5000))
+
+
+def manifest(**fields) -> Manifest:
+    """A manifest of a model x[1,3] -> y[1,2]."""
+    base = dict(
+        name="toy",
+        target=Target("any", "any"),
+        inputs=(TensorSpec("x", "float32", (1, 3)),),
+        outputs=(TensorSpec("y", "float32", (1, 2)),),
+        source=sha256(b"model").hexdigest(),
+    )
+    return Manifest(**{**base, **fields})
+
+
+def package(plan: bytes = PLAN, weights: bytes = WEIGHTS, **fields) -> Package:
+    """An unsigned package with an opaque plan."""
+    return Package(manifest(**fields), [Section(Kind.PLAN, plan), Section(Kind.WEIGHTS, weights)])
+
+
+def signed(plan: bytes = PLAN, weights: bytes = WEIGHTS, key: PrivateKey = KEY, **fields) -> bytes:
+    """The bytes of a signed package."""
+    p = package(plan, weights, **fields)
+    p.sign(key)
+    return p.to_bytes()
+
+
+def check(data: bytes, trust: TrustStore | None = TRUST, **policy) -> Verified:
+    """Verifies bytes as Model.load does."""
+    return verify(Source(data), Policy(trust=trust, **policy))
+
+
+def table(data: bytes) -> list[tuple]:
+    """(kind, flags, offset, bytes, reserved, sha256) of every section, read without pyneo."""
+    count = struct.unpack_from("<I", data, 24)[0]
+    return [struct.unpack_from("<IIQQQ32s", data, 64 + 64 * i) for i in range(count)]
+
+
+def forge(manifest_json: object, sections: list[tuple[int, int, bytes]], key: PrivateKey = KEY) -> bytes:
+    """A container around any manifest value and any (kind, flags, data), signed by the key."""
+    from pyneo.package.container import write
+    from pyneo.package.manifest import canonical
+
+    data = manifest_json if isinstance(manifest_json, bytes) else canonical(manifest_json)
+    parts = [Section(Kind.MANIFEST, data), *(Section(k, d, f) for k, f, d in sections)]
+    parts.append(Section(Kind.SIGNATURE, envelope.encode([envelope.sign(data, key)])))
+    return b"".join(write(parts))
+
+
+def listing(sections: list[tuple[int, int, bytes]]) -> list[dict]:
+    """The manifest's list of sections."""
+    return [{"kind": k, "flags": f, "bytes": len(d), "sha256": sha256(d).hexdigest()} for k, f, d in sections]
