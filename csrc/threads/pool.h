@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Threads belong to the process: one pool, shared by every context, replaceable by the caller.
+//
+// A call inside a task runs serially on the task's thread. When several contexts call at once, each takes the
+// workers that are free; together they keep no more threads at work than there are CPUs (or than one
+// context asked for), so a call may get fewer threads than its pool has, down to its own.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +20,9 @@ using ParallelFor = void (*)(void* impl, int64_t n, ParallelBody body, void* use
 
 class Pool {
  public:
-  // A pool view for one context: at most `threads` threads of the process pool work for it.
-  // threads <= 0: as many as the affinity mask and the cgroup's CPU quota allow.
+  // A pool view for one context: at most `threads` threads of the process pool work for it, the caller
+  // being one of them. threads <= 0: as many as the affinity mask and the cgroup's CPU quota allow.
+  // Creates the threads that are not there yet; nothing else here allocates.
   static Pool shared(int threads);
   static Pool serial() { return Pool(1, nullptr, nullptr); }
   static Pool custom(int threads, ParallelFor f, void* impl) { return Pool(threads, f, impl); }
