@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Depthwise convolution (group == C == M) over channel blocks, 1 or 2 spatial axes.
+//
+// Weights are packed [C/V][taps][V]. A pixel of a block is one aligned vector, so a tap is one
+// multiply-add: kTile neighbouring outputs sit in registers, and each input vector of the window is
+// loaded once for all outputs it touches. Tiles that reach over an edge load zeros there. none, relu
+// and clip are clamped in registers; other activations and the residual run over the finished row.
+#include "kernels/kernel.h"
+#include "kernels/spread.h"
+#include "ops/window.h"
+#include "simd/activate.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
+// Outputs in registers beside five weights and an input: 14 of 16 registers with AVX2; with SSE2
+// every vector is two of 16.
+#if defined(__AVX2__) || defined(__aarch64__)
+constexpr int kTile = 8;
+#else
+constexpr int kTile = 4;
+#endif
+
+struct State {
+  int64_t batch, channels, ih, iw, oh, ow;
+  int64_t kh, kw, sh, sw, dh, dw, top, left;
+  float lo, hi;             // clamp that stands for a cheap `act`
+  Activation act, post;     // kNone where clamped
+};
+
+struct Row {                // what a tile needs of the row it is in
+  const float* x;           // input row 0 of the block
+  const float* w;           // the block's taps
+  int64_t kh0, kh1, ih0;    // taps inside, input row of tap 0
+};
+
+// K > 0: kernel width and stride known, no dilation. K == 0: as the state says.
+template <int K, int S, bool kEdge>
+PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
+  const int64_t i0 = ow * (K ? S : s.sw) - s.left;
+  for (int64_t k = r.kh0; k < r.kh1; ++k) {
+    const float* x = r.x + (r.ih0 + k * s.dh) * s.iw * kVec;
+    const float* w = r.w + k * s.kw * kVec;
+    if constexpr (K > 0) {
+      VF taps[K];
+      for (int q = 0; q < K; ++q) taps[q] = load(w + q * kVec);
+#pragma GCC unroll 32
+      for (int j = 0; j < (kTile - 1) * S + K; ++j) {
+        if (kEdge && static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
+        const VF v = load(x + (i0 + j) * kVec);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTile; ++t) {
+          const int q = j - t * S;
+          if (q >= 0 && q < K) acc[t] += v * taps[q];
+        }
+      }
+    } else {
+      for (int64_t q = 0; q < s.kw; ++q) {
+        const VF tap = load(w + q * kVec);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTile; ++t) {
+          const int64_t i = i0 + t * s.sw + q * s.dw;
+          if (kEdge && static_cast<uint64_t>(i) >= static_cast<uint64_t>(s.iw)) continue;
+          acc[t] += load(x + i * kVec) * tap;
+        }
+      }
+    }
+  }
+}
+
+template <int K, int S>
+void rows(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
+  const int64_t reach = (kTile - 1) * s.sw + (s.kw - 1) * s.dw;  // last input column of a tile, from its first
+  Row r{x, w, 0, 0, 0};
+  for (int64_t oh = oh0; oh < oh1; ++oh) {
+    r.ih0 = oh * s.sh - s.top;
+    r.kh0 = r.ih0 < 0 ? ceil_div(-r.ih0, s.dh) : 0;
+    r.kh1 = r.ih0 >= s.ih ? 0 : ceil_div(s.ih - r.ih0, s.dh);
+    if (r.kh1 > s.kh) r.kh1 = s.kh;
+    float* row = y + oh * s.ow * kVec;
+    for (int64_t ow = 0; ow < s.ow; ow += kTile) {
+      VF acc[kTile];
+      for (int t = 0; t < kTile; ++t) acc[t] = bias;
+      const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
+      if (i0 >= 0 && i0 + reach < s.iw && live >= kTile) {
+        tile<K, S, false>(s, r, ow, acc);
+      } else {
+        tile<K, S, true>(s, r, ow, acc);
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) {
+        if (t < live) store(row + (ow + t) * kVec, vclamp(acc[t], s.lo, s.hi));
+      }
+    }
+  }
+}
+
+bool accepts(const KernelQuery& q) {
+  for (int i = 0; i < 4; ++i) {
+    if (q.has(i) && q.in[i]->dtype != DType::kF32) return false;
+  }
+  const TensorDesc &x = *q.in[0], &w = *q.in[1];
+  if (x.layout != kBlocked || q.out[0]->layout != kBlocked || (q.has(3) && q.in[3]->layout != kBlocked)) return false;
+  if (x.shape.rank > 4 || (q.has(2) && q.in[2]->layout != Layout::kPlain)) return false;
+  ConvGeometry g;
+  if (read_conv("Conv", q.attrs, x.shape, w.shape, &g) != Status::kOk) return false;
+  return g.groups == g.channels && g.filters == g.channels && g.groups > 1;
+}
+
+float cost(const KernelQuery& q) {
+  const double taps = static_cast<double>(q.in[1]->shape.product(2, q.in[1]->shape.rank));
+  const double out = static_cast<double>(q.out[0]->bytes()), in = static_cast<double>(q.in[0]->bytes());
+  return static_cast<float>(out * taps * (kVec == 16 ? 6e-6 : 1.2e-5) + (in + out) * 2e-5 + 0.2);
+}
+
+int64_t taps_of(const KernelQuery& q) { return q.in[1]->shape.product(2, q.in[1]->shape.rank); }
+
+int64_t packed_bytes(const KernelQuery& q) { return round_up(q.in[1]->shape[0], kVec) * taps_of(q) * 4; }
+
+void pack(const KernelQuery& q, const void* plain, void* packed) {
+  const float* from = static_cast<const float*>(plain);
+  float* to = static_cast<float*>(packed);
+  const int64_t taps = taps_of(q), channels = q.in[1]->shape[0];
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t k = 0; k < taps; ++k) to[(c / kVec * taps + k) * kVec + c % kVec] = from[c * taps + k];
+  }
+}
+
+// none, relu and clip become a clamp.
+void take_clamp(Activation* a, float* lo, float* hi) {
+  *lo = -INFINITY;
+  *hi = INFINITY;
+  if (a->kind == Act::kRelu) *lo = 0;
+  if (a->kind == Act::kClip) *lo = a->alpha, *hi = a->beta;
+  if (a->kind <= Act::kClip) a->kind = Act::kNone;
+}
+
+Status prepare(const KernelQuery& q, void* state) {
+  State& s = *static_cast<State*>(state);
+  ConvGeometry g;
+  PN_TRY(read_conv("Conv", q.attrs, q.in[0]->shape, q.in[1]->shape, &g));
+  PN_TRY(read_activation(q.attrs, "Conv", "act", &s.act));
+  PN_TRY(read_activation(q.attrs, "Conv", "post_act", &s.post));
+  if (!q.has(3) && s.act.kind == Act::kNone) {  // nothing between the two: one clamp does for post_act too
+    s.act = s.post;
+    s.post = Activation{};
+  }
+  take_clamp(&s.act, &s.lo, &s.hi);
+  const Window& v = g.window;
+  const int h = 0, w = v.spatial - 1;
+  s.batch = g.batch;
+  s.channels = g.channels;
+  const bool plane = v.spatial == 2;
+  s.ih = plane ? v.in[h] : 1, s.oh = plane ? v.out[h] : 1, s.kh = plane ? v.kernel[h] : 1;
+  s.sh = plane ? v.stride[h] : 1, s.dh = plane ? v.dilation[h] : 1, s.top = plane ? v.pad_begin[h] : 0;
+  s.iw = v.in[w], s.ow = v.out[w], s.kw = v.kernel[w];
+  s.sw = v.stride[w], s.dw = v.dilation[w], s.left = v.pad_begin[w];
+  return Status::kOk;
+}
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const float *x = c.in[0]->as<const float>(), *w = c.in[1]->as<const float>();
+  const float* bias = c.has(2) ? c.in[2]->as<const float>() : nullptr;
+  const float* z = c.has(3) ? c.in[3]->as<const float>() : nullptr;
+  float* y = c.out[0]->as<float>();
+  const int64_t blocks = ceil_div(s.channels, kVec), taps = s.kh * s.kw, row = s.ow * kVec;
+  const auto body = s.dw > 1 || s.sw > 2       ? rows<0, 0>
+                    : s.kw == 3 && s.sw == 1 ? rows<3, 1>
+                    : s.kw == 3              ? rows<3, 2>
+                    : s.kw == 5 && s.sw == 1 ? rows<5, 1>
+                    : s.kw == 5              ? rows<5, 2>
+                                             : rows<0, 0>;
+  // Items are output rows of all blocks; a range is cut at block borders.
+  spread(*c.pool, s.batch * blocks * s.oh, row * (1 + taps / 4), [&](int64_t begin, int64_t end, int) {
+    while (begin < end) {
+      const int64_t plane = begin / s.oh, b = plane % blocks, oh0 = begin % s.oh;
+      const int64_t oh1 = oh0 + (end - begin) < s.oh ? oh0 + (end - begin) : s.oh;
+      const int64_t live = s.channels - b * kVec;
+      VF v{};
+      if (bias) v = live >= kVec ? load(bias + b * kVec) : load_n(bias + b * kVec, static_cast<int>(live));
+      float* out = y + plane * s.oh * row;
+      body(s, x + plane * s.ih * s.iw * kVec, w + b * taps * kVec, v, out, oh0, oh1);
+      if (s.act.kind != Act::kNone || z) {
+        for (int64_t oh = oh0; oh < oh1; ++oh) {
+          act_rows(s.act, out + oh * row, row);
+          const float* residual = z + (plane * s.oh + oh) * row;
+          for (int64_t i = 0; i < row && z; i += kVec) store(out + oh * row + i, load(out + oh * row + i) + load(residual + i));
+          act_rows(s.post, out + oh * row, row);
+        }
+      } else {
+        act_rows(s.post, out + oh0 * row, (oh1 - oh0) * row);
+      }
+      begin += oh1 - oh0;
+    }
+  });
+  return Status::kOk;
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+#if PN_VEC == 16
+#define PN_BLOCK "c16"
+#else
+#define PN_BLOCK "c8"
+#endif
+
+PN_KERNEL_TABLE(depthwise)
+PN_KERNEL_ROWS(depthwise) = {
+    {"f32_depthwise_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run},
+};
+PN_KERNEL_COUNT(depthwise);
+
+}  // namespace pyneo

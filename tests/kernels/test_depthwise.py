@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise convolution over channel blocks against the reference operator."""
+
+import numpy as np
+import pytest
+from kernel_harness import BLOCK, PLAIN, accepting, attributes, check, each_tier
+
+# (batch, channels, in, kernel, stride, dilation, pads)
+CASES = [
+    (1, 16, (7, 7), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+    (1, 33, (14, 15), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+    (2, 24, (17, 40), (3, 3), (2, 2), (1, 1), (0, 1, 1, 1)),
+    (1, 5, (9, 29), (5, 5), (1, 1), (1, 1), (2, 2, 2, 2)),
+    (1, 40, (28, 28), (5, 5), (2, 2), (1, 1), (2, 2, 2, 2)),
+    (1, 17, (12, 12), (7, 7), (1, 1), (1, 1), (3, 3, 3, 3)),
+    (1, 16, (20, 33), (3, 3), (1, 1), (2, 3), (2, 3, 2, 3)),
+    (1, 16, (10, 31), (3, 3), (3, 4), (1, 1), (1, 1, 1, 1)),
+    (1, 8, (11, 6), (1, 4), (2, 1), (1, 1), (0, 0, 0, 3)),
+    (1, 16, (2, 2), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+    (1, 16, (1, 1), (5, 5), (1, 1), (1, 1), (2, 2, 2, 2)),
+    (1, 64, (56, 56), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+    (1, 16, (4, 4), (3, 3), (1, 1), (1, 1), (5, 5, 5, 5)),
+]
+
+
+def operands(case, bias=True, residual=False):
+    batch, channels, size, kernel, stride, dilation, pads = case
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((batch, channels, *size), dtype=np.float32)
+    w = rng.standard_normal((channels, 1, *kernel), dtype=np.float32)
+    b = rng.standard_normal(channels, dtype=np.float32) if bias else None
+    out = [
+        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1 for i in range(2)
+    ]
+    z = rng.standard_normal((batch, channels, *out), dtype=np.float32)
+    return [x, w, b, z] if residual else [x, w, b]
+
+
+def attrs(case, **extra):
+    _, channels, _, _, stride, dilation, pads = case
+    return attributes(group=channels, strides=list(stride), dilations=list(dilation), pads=list(pads), **extra)
+
+
+@each_tier
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_reference(case, tier):
+    check("Conv", attrs(case), operands(case), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
+
+
+@each_tier
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("act", ["relu", "clip", "silu", "hard_swish", "leaky_relu"])
+def test_activation(act, bias, tier):
+    limits = {"act_alpha": 0.0, "act_beta": 1.5} if act == "clip" else {}
+    case = CASES[2]
+    check("Conv", attrs(case, act=act, **limits), operands(case, bias), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
+
+
+@each_tier
+@pytest.mark.parametrize("act,post", [("", "relu"), ("relu", ""), ("silu", "tanh"), ("clip", "sigmoid"), ("", "")])
+def test_residual_is_added_between_the_activations(act, post, tier):
+    case = CASES[1]
+    inputs = operands(case, residual=True)
+    blob = attrs(case, act=act, post_act=post, act_alpha=-0.5, act_beta=0.75)
+    check("Conv", blob, inputs, "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN, BLOCK], BLOCK)
+
+
+@each_tier
+def test_post_activation_without_residual(tier):
+    case = CASES[1]
+    for act, post in [("", "clip"), ("tanh", "relu"), ("relu", "tanh")]:
+        blob = attrs(case, act=act, post_act=post, post_act_alpha=-0.5, post_act_beta=0.75)
+        check("Conv", blob, operands(case), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
+
+
+@each_tier
+def test_one_dimension(tier):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 19, 50), dtype=np.float32)
+    w = rng.standard_normal((19, 1, 5), dtype=np.float32)
+    check("Conv", attributes(group=19, pads=[2, 2]), [x, w], "f32_depthwise", tier, [BLOCK, PLAIN], BLOCK)
+
+
+@each_tier
+def test_refuses_other_groups(tier):
+    x, w = np.zeros((1, 32, 8, 8), np.float32), np.zeros((32, 2, 3, 3), np.float32)
+    names = accepting("Conv", attributes(group=16), [x, w], tier, [BLOCK, PLAIN], BLOCK)
+    assert not [n for n in names if n.startswith("f32_depthwise")]
