@@ -34,7 +34,9 @@ def attributes(**attrs: Any) -> bytes:
     return pack_attrs({k: v if isinstance(v, (list, str)) else [v] for k, v in attrs.items()})
 
 
-def reference(op: str, attrs: bytes, inputs: Sequence[np.ndarray | None], outputs: int = 1) -> list[np.ndarray]:
+def reference(
+    op: str, attrs: bytes, inputs: Sequence[np.ndarray | None], outputs: int = 1
+) -> list[np.ndarray]:
     return list(_core.op_eval(op, attrs, list(inputs), outputs=outputs))
 
 
@@ -74,7 +76,9 @@ def accepting(
 
 
 def _core_dtype(x: np.ndarray) -> int:
-    return {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float64": 11}[x.dtype.name]
+    return {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float64": 11}[
+        x.dtype.name
+    ]
 
 
 def run_kernel(
@@ -89,7 +93,9 @@ def run_kernel(
     threads: int = 1,
 ) -> list[np.ndarray]:
     ins, outs = _operands(op, attrs, inputs, tier, layouts, out_layouts, outputs)
-    got, _ = _core.kernel_eval(op, attrs, ins, outs, kernel, threads=threads, target={"tier": tier}, padding=PADDING)
+    got, _ = _core.kernel_eval(
+        op, attrs, ins, outs, kernel, threads=threads, target={"tier": tier}, padding=PADDING
+    )
     return list(got)
 
 
@@ -106,7 +112,7 @@ def check(
     atol: float = 1e-5,
     want: Sequence[np.ndarray] | None = None,
 ) -> None:
-    """`kernel` (a prefix of its name) accepts the node and gives the reference's result at 1 and 2 threads."""
+    """`kernel` (a prefix of its name) accepts the node and agrees with the reference at 1 and 2 threads."""
     names = accepting(op, attrs, inputs, tier, layouts, out_layouts, outputs)
     names = [n for n in names if n.startswith(kernel)]
     assert names, f"no kernel {kernel}* accepts {op}"

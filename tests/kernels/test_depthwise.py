@@ -30,7 +30,8 @@ def operands(case, bias=True, residual=False):
     w = rng.standard_normal((channels, 1, *kernel), dtype=np.float32)
     b = rng.standard_normal(channels, dtype=np.float32) if bias else None
     out = [
-        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1 for i in range(2)
+        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1
+        for i in range(2)
     ]
     z = rng.standard_normal((batch, channels, *out), dtype=np.float32)
     return [x, w, b, z] if residual else [x, w, b]
@@ -38,7 +39,9 @@ def operands(case, bias=True, residual=False):
 
 def attrs(case, **extra):
     _, channels, _, _, stride, dilation, pads = case
-    return attributes(group=channels, strides=list(stride), dilations=list(dilation), pads=list(pads), **extra)
+    return attributes(
+        group=channels, strides=list(stride), dilations=list(dilation), pads=list(pads), **extra
+    )
 
 
 @each_tier
@@ -53,11 +56,21 @@ def test_matches_reference(case, tier):
 def test_activation(act, bias, tier):
     limits = {"act_alpha": 0.0, "act_beta": 1.5} if act == "clip" else {}
     case = CASES[2]
-    check("Conv", attrs(case, act=act, **limits), operands(case, bias), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
+    check(
+        "Conv",
+        attrs(case, act=act, **limits),
+        operands(case, bias),
+        "f32_depthwise",
+        tier,
+        [BLOCK, PLAIN, PLAIN],
+        BLOCK,
+    )
 
 
 @each_tier
-@pytest.mark.parametrize("act,post", [("", "relu"), ("relu", ""), ("silu", "tanh"), ("clip", "sigmoid"), ("", "")])
+@pytest.mark.parametrize(
+    "act,post", [("", "relu"), ("relu", ""), ("silu", "tanh"), ("clip", "sigmoid"), ("", "")]
+)
 def test_residual_is_added_between_the_activations(act, post, tier):
     case = CASES[1]
     inputs = operands(case, residual=True)

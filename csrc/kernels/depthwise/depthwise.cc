@@ -46,6 +46,7 @@ PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
     const float* w = r.w + k * s.kw * kVec;
     if constexpr (K > 0) {
       VF taps[K];
+#pragma GCC unroll 8
       for (int q = 0; q < K; ++q) taps[q] = load(w + q * kVec);
 #pragma GCC unroll 32
       for (int j = 0; j < (kTile - 1) * S + K; ++j) {
@@ -74,6 +75,7 @@ PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
 template <int K, int S>
 void rows(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
   const int64_t reach = (kTile - 1) * s.sw + (s.kw - 1) * s.dw;  // last input column of a tile, from its first
+  const VF lo = splat(s.lo), hi = splat(s.hi);
   Row r{x, w, 0, 0, 0};
   for (int64_t oh = oh0; oh < oh1; ++oh) {
     r.ih0 = oh * s.sh - s.top;
@@ -83,16 +85,19 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
     float* row = y + oh * s.ow * kVec;
     for (int64_t ow = 0; ow < s.ow; ow += kTile) {
       VF acc[kTile];
+#pragma GCC unroll 8
       for (int t = 0; t < kTile; ++t) acc[t] = bias;
       const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
       if (i0 >= 0 && i0 + reach < s.iw && live >= kTile) {
         tile<K, S, false>(s, r, ow, acc);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTile; ++t) store(row + (ow + t) * kVec, vmin(vmax(acc[t], lo), hi));
       } else {
         tile<K, S, true>(s, r, ow, acc);
-      }
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) {
-        if (t < live) store(row + (ow + t) * kVec, vclamp(acc[t], s.lo, s.hi));
+        for (int t = 0; t < kTile; ++t) {
+          if (t < live) store(row + (ow + t) * kVec, vmin(vmax(acc[t], lo), hi));
+        }
       }
     }
   }
