@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -22,12 +22,18 @@ FLOATS = [np.dtype(t) for t in ("float32", "float64", "float16")] + [BF16]
 INTS = [np.dtype(t) for t in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")]
 DOMAIN_OPSETS = {"ai.onnx.ml": 5}
 # Relative and absolute error that one rounding to the dtype plus a float32 computation leaves.
-TOLERANCE = {"float32": (2e-6, 1e-6), "float64": (1e-12, 1e-13), "float16": (2e-3, 1e-3), "bfloat16": (1.6e-2, 8e-3)}
+TOLERANCE = {
+    "float32": (2e-6, 1e-6),
+    "float64": (1e-12, 1e-13),
+    "float16": (2e-3, 1e-3),
+    "bfloat16": (1.6e-2, 8e-3),
+}
 
 
 def evaluate(op: str, inputs: Arrays, outputs: int = 1, **attrs: Any) -> list[np.ndarray]:
     """Outputs of pyneo's reference kernel. bfloat16 arrays (ml_dtypes) come and go as such."""
     blob = pack_attrs({k: v if isinstance(v, (str, list)) else [v] for k, v in attrs.items()})
+    inputs = [None if x is None else np.asarray(x) for x in inputs]
     carried = [x.view(np.uint16) if x is not None and x.dtype == BF16 else x for x in inputs]
     dtypes = [16 if x is not None and x.dtype == BF16 else 0 for x in inputs]
     found = _core.op_infer(op, blob, carried, dtypes, outputs)
@@ -35,7 +41,9 @@ def evaluate(op: str, inputs: Arrays, outputs: int = 1, **attrs: Any) -> list[np
     return [y.view(BF16) if dtype == 16 else y for y, (dtype, _) in zip(ys, found, strict=True)]
 
 
-def model(op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any) -> onnx.ModelProto:
+def model(
+    op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any
+) -> onnx.ModelProto:
     """An ONNX model of one node ("com.microsoft.Gelu" carries its domain) whose inputs fit the arrays."""
     domain, name = op.rsplit(".", 1) if "." in op else ("", op)
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
@@ -46,25 +54,38 @@ def model(op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, *
         if x is not None
     ]
     results = [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)]
+<<<<<<< HEAD
     imports = [helper.make_opsetid("", opset or 22)] + ([helper.make_opsetid(domain, DOMAIN_OPSETS.get(domain, 1))] if domain else [])
     return helper.make_model(helper.make_graph([node], "case", values, results), opset_imports=imports, ir_version=10)
+=======
+    imports = [helper.make_opsetid("", opset or 22)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return helper.make_model(
+        helper.make_graph([node], "case", values, results), opset_imports=imports, ir_version=10
+    )
+>>>>>>> a4481c8 (Binary, variadic, select and cast operators with their tests)
 
 
 def feed(inputs: Arrays) -> dict[str, np.ndarray]:
     return {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
 
 
-def ort(op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any) -> list[np.ndarray]:
+def ort(
+    op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any
+) -> list[np.ndarray]:
     """What ONNX Runtime computes, without its graph optimisations."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     data = model(op, inputs, outputs, opset, **attrs).SerializeToString()
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(None, feed(inputs))
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(
+        None, feed(inputs)
+    )
 
 
-def onnx_reference(op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any) -> list[np.ndarray]:
+def onnx_reference(
+    op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any
+) -> list[np.ndarray]:
     """What the onnx package's own evaluator computes."""
     return ReferenceEvaluator(model(op, inputs, outputs, opset, **attrs)).run(None, feed(inputs))
 
@@ -80,11 +101,20 @@ def check(found: np.ndarray, expected: Any, rtol: float | None = None, atol: flo
     r, a = TOLERANCE[found.dtype.name]
     wide = np.float64
     np.testing.assert_allclose(
-        found.astype(wide), expected.astype(wide), rtol=r if rtol is None else rtol, atol=a if atol is None else atol
+        found.astype(wide),
+        expected.astype(wide),
+        rtol=r if rtol is None else rtol,
+        atol=a if atol is None else atol,
     )
 
 
+<<<<<<< HEAD
 def sample(shape: Sequence[int], dtype: Any = np.float32, seed: int = 0, low: float = -4, high: float = 4) -> np.ndarray:
+=======
+def sample(
+    shape: Sequence[int], dtype: np.dtype, seed: int = 0, low: float = -4, high: float = 4
+) -> np.ndarray:
+>>>>>>> a4481c8 (Binary, variadic, select and cast operators with their tests)
     """Random values of a dtype: floats in [low, high), integers over the range cut to +-100, bools."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(dtype)

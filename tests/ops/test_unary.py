@@ -56,7 +56,12 @@ FLOAT_OPS: list[tuple[str, Callable[[np.ndarray], np.ndarray], float, float]] = 
     ("Relu", lambda x: np.maximum(x, 0), -9, 9),
     ("LeakyRelu", lambda x: np.where(x < 0, np.float64(np.float32(0.01)) * x, x), -9, 9),
     ("Elu", lambda x: np.where(x < 0, np.expm1(x), x), -9, 9),
-    ("Selu", lambda x: 1.05070102214813232421875 * np.where(x > 0, x, 1.67326319217681884765625 * np.expm1(x)), -9, 9),
+    (
+        "Selu",
+        lambda x: 1.05070102214813232421875 * np.where(x > 0, x, 1.67326319217681884765625 * np.expm1(x)),
+        -9,
+        9,
+    ),
     ("Celu", lambda x: np.maximum(x, 0) + np.minimum(0, np.expm1(x)), -9, 9),
     ("ThresholdedRelu", lambda x: np.where(x > 1, x, 0), -9, 9),
     ("HardSigmoid", lambda x: np.clip(np.float64(np.float32(0.2)) * x + 0.5, 0, 1), -9, 9),
@@ -100,7 +105,9 @@ def test_attributes_match_onnx_runtime(op, attrs):
     check(evaluate(op, [x], **attrs)[0], ort(op, [x], **attrs)[0])
 
 
-@pytest.mark.parametrize("op", ["Relu", "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Sqrt", "Erf", "Tanh", "IsNaN"])
+@pytest.mark.parametrize(
+    "op", ["Relu", "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Sqrt", "Erf", "Tanh", "IsNaN"]
+)
 def test_special_values_match_onnx_runtime(op):
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, 1e-42, 3e38], np.float32)
     check(evaluate(op, [x])[0], ort(op, [x])[0])
@@ -122,7 +129,10 @@ def test_integers_match_numpy(dtype):
     check(evaluate("Abs", [x])[0], np.abs(x))
     check(evaluate("Sign", [x])[0], np.sign(x))
     check(evaluate("BitwiseNot", [x])[0], ~x)
-    check(evaluate("Shrink", [x[:300]], lambd=1.5, bias=1.5)[0], onnx_reference("Shrink", [x[:300]], lambd=1.5, bias=1.5)[0])
+    check(
+        evaluate("Shrink", [x[:300]], lambd=1.5, bias=1.5)[0],
+        onnx_reference("Shrink", [x[:300]], lambd=1.5, bias=1.5)[0],
+    )
     if dtype.kind == "i":
         check(evaluate("Neg", [x])[0], np.negative(x))
         check(evaluate("Relu", [x])[0], np.maximum(x, 0))
