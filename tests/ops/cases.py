@@ -54,15 +54,12 @@ def model(
         if x is not None
     ]
     results = [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)]
-<<<<<<< HEAD
-    imports = [helper.make_opsetid("", opset or 22)] + ([helper.make_opsetid(domain, DOMAIN_OPSETS.get(domain, 1))] if domain else [])
-    return helper.make_model(helper.make_graph([node], "case", values, results), opset_imports=imports, ir_version=10)
-=======
-    imports = [helper.make_opsetid("", opset or 22)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    imports = [helper.make_opsetid("", opset or 22)]
+    if domain:
+        imports.append(helper.make_opsetid(domain, DOMAIN_OPSETS.get(domain, 1)))
     return helper.make_model(
         helper.make_graph([node], "case", values, results), opset_imports=imports, ir_version=10
     )
->>>>>>> a4481c8 (Binary, variadic, select and cast operators with their tests)
 
 
 def feed(inputs: Arrays) -> dict[str, np.ndarray]:
@@ -108,13 +105,9 @@ def check(found: np.ndarray, expected: Any, rtol: float | None = None, atol: flo
     )
 
 
-<<<<<<< HEAD
-def sample(shape: Sequence[int], dtype: Any = np.float32, seed: int = 0, low: float = -4, high: float = 4) -> np.ndarray:
-=======
 def sample(
-    shape: Sequence[int], dtype: np.dtype, seed: int = 0, low: float = -4, high: float = 4
+    shape: Sequence[int], dtype: Any = np.float32, seed: int = 0, low: float = -4, high: float = 4
 ) -> np.ndarray:
->>>>>>> a4481c8 (Binary, variadic, select and cast operators with their tests)
     """Random values of a dtype: floats in [low, high), integers over the range cut to +-100, bools."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
