@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel and layout choice: every node gets a kernel, every value a layout, with reorders where they meet.
+
+Each node has a few options: a kernel with the layout of its activations on the way in and out. The choice
+minimises the sum of kernel costs and reorder costs over the whole graph: it starts from blocked layouts
+wherever a kernel takes them and then improves one node at a time until nothing gets cheaper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pyneo.compiler import core
+from pyneo.compiler.ir.graph import DType, Graph, Layout, Node, Value
+from pyneo.compiler.targets.target import Target
+
+_SWEEPS = 30
+# Without a fast kernel the portable reference runs: a price per byte that any fast kernel beats.
+_REFERENCE_US_PER_BYTE = 2e-3
+_REORDER_US_PER_BYTE = 1.2e-4
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run a node: kernel None is the reference kernel."""
+
+    layout_in: Layout
+    layout_out: Layout
+    kernel: core.Kernel | None
+    cost_us: float
+
+
+@dataclass
+class Choice:
+    """What was decided, for lowering and for the report."""
+
+    options: dict[Node, list[Option]] = field(default_factory=dict)
+    picked: dict[Node, Option] = field(default_factory=dict)
+    reorders: int = 0
+
+
+def assign(graph: Graph, target: Target) -> Choice:
+    """Picks a kernel for every node and inserts the Reorder nodes that the picks need."""
+    block = Layout(target.block)
+    choice = Choice()
+    for node in graph.nodes:
+        choice.options[node] = _options(node, block, target)
+        choice.picked[node] = min(choice.options[node], key=lambda o: (not _blocked(o), o.cost_us))
+    _improve(graph, choice)
+    _apply(graph, choice, target)
+    return choice
+
+
+def _blocked(o: Option) -> bool:
+    return o.layout_in is not Layout.PLAIN and o.layout_out is not Layout.PLAIN
+
+
+def blockable(v: Value | None) -> bool:
+    """Whether a value may take a channel-blocked layout: a float32 activation with spatial dims."""
+    return v is not None and not v.is_const and v.dtype is DType.F32 and len(v.dims) >= 3
+
+
+def free_reorder(v: Value, block: int) -> bool:
+    """Whether plain and blocked forms have the same bytes: whole blocks, one pixel."""
+    dims = v.dims
+    pixels = 1
+    for d in dims[2:]:
+        pixels *= d
+    return pixels == 1 and dims[1] % block == 0
+
+
+def _options(node: Node, block: Layout, target: Target) -> list[Option]:
+    inputs = [v for v in node.inputs if blockable(v)]
+    outputs = [v for v in node.outputs if blockable(v)]
+    combos = [(Layout.PLAIN, Layout.PLAIN)]
+    if inputs and outputs:
+        combos = [(block, block), (Layout.PLAIN, block), (block, Layout.PLAIN), *combos]
+    elif inputs:
+        combos = [(block, Layout.PLAIN), *combos]
+    options = []
+    for layout_in, layout_out in combos:
+        _set_layouts(node, layout_in, layout_out)
+        found = core.kernels(node, target.native)
+        if found:
+            options.append(Option(layout_in, layout_out, found[0], found[0].cost_us))
+        elif layout_in is layout_out is Layout.PLAIN:
+            moved = sum(_bytes(v) for v in [*node.inputs, *node.outputs] if v is not None)
+            options.append(Option(layout_in, layout_out, None, moved * _REFERENCE_US_PER_BYTE))
+    _set_layouts(node, Layout.PLAIN, Layout.PLAIN)
+    return options
+
+
+def _set_layouts(node: Node, layout_in: Layout, layout_out: Layout) -> None:
+    # A residual (an operand beyond the first of Conv and its like) has the output's layout: kernels that
+    # change the layout refuse a blocked residual, and the plain one is what their `accepts` sees.
+    for v in node.inputs:
+        if v is not None:
+            v.layout = layout_in if blockable(v) else Layout.PLAIN
+    for v in node.outputs:
+        if v is not None:
+            v.layout = layout_out if blockable(v) else Layout.PLAIN
+
+
+def _bytes(v: Value) -> int:
+    n = v.dtype.size
+    for d in v.dims:
+        n *= d
+    return n
+
+
+def _reorder_us(v: Value, block: int) -> float:
+    return 0.0 if free_reorder(v, block) else 0.5 + 2 * _bytes(v) * _REORDER_US_PER_BYTE
+
+
+def _improve(graph: Graph, choice: Choice) -> None:
+    users = graph.users()
+    outputs = {id(v) for v in graph.outputs}
+
+    def layout_of(v: Value) -> Layout:
+        return choice.picked[v.producer].layout_out if v.producer is not None else Layout.PLAIN
+
+    def price(node: Node, o: Option) -> float:
+        total = o.cost_us
+        block = max(int(o.layout_in), int(o.layout_out), 8)
+        for v in node.inputs:
+            if v is not None and blockable(v) and layout_of(v) is not o.layout_in:
+                total += _reorder_us(v, block)
+        for v in node.outputs:
+            if v is None or not blockable(v):
+                continue
+            wanted = {choice.picked[u].layout_in for u in users.get(v, [])}
+            if id(v) in outputs:
+                wanted.add(Layout.PLAIN)
+            if wanted - {o.layout_out}:
+                total += _reorder_us(v, block)
+        return total
+
+    for _ in range(_SWEEPS):
+        changed = False
+        for node in [*graph.nodes, *reversed(graph.nodes)]:
+            options = choice.options[node]
+            if len(options) < 2:
+                continue
+            best = min(options, key=lambda o, n=node: price(n, o))  # type: ignore[misc]
+            if price(node, best) < price(node, choice.picked[node]) - 1e-9:
+                choice.picked[node] = best
+                changed = True
+        if not changed:
+            return
+
+
+def _apply(graph: Graph, choice: Choice, target: Target) -> None:
+    """Writes layouts into the values and inserts Reorder nodes, one per value and layout."""
+    for node in graph.nodes:
+        for v in node.outputs:
+            if v is not None:
+                v.layout = choice.picked[node].layout_out if blockable(v) else Layout.PLAIN
+    for v in graph.inputs:
+        v.layout = Layout.PLAIN
+    converted: dict[tuple[int, Layout], Value] = {}
+    nodes: list[Node] = []
+
+    def convert(v: Value, layout: Layout) -> Value:
+        key = (id(v), layout)
+        if key not in converted:
+            y = Value(graph.fresh_name(v.name), v.dtype, v.shape, layout=layout)
+            node = Node("Reorder", graph.fresh_name(f"{v.name}/reorder"), [v], [y])
+            found = core.kernels(node, target.native)
+            picked = Option(v.layout, layout, found[0], found[0].cost_us)
+            node.kernel = found[0].name
+            choice.picked[node] = picked
+            choice.reorders += 1
+            nodes.append(node)
+            converted[key] = y
+        return converted[key]
+
+    for node in graph.nodes:
+        picked = choice.picked[node]
+        for i, v in enumerate(node.inputs):
+            if v is not None and blockable(v) and v.layout is not picked.layout_in:
+                node.inputs[i] = convert(v, picked.layout_in)
+        node.kernel = picked.kernel.name if picked.kernel else ""
+        nodes.append(node)
+    for i, v in enumerate(graph.outputs):
+        if v.layout is not Layout.PLAIN:
+            y = convert(v, Layout.PLAIN)
+            # The public name belongs to the graph's output.
+            y.name, v.name = v.name, y.name
+            graph.outputs[i] = y
+    graph.nodes = nodes

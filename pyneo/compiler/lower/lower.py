@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lowering: an optimised graph becomes a plan for one target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyneo.compiler import core
+from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
+from pyneo.compiler.lower import layouts
+from pyneo.compiler.lower.memory import MemoryPlan, plan_memory
+from pyneo.compiler.lower.plan import write_plan
+from pyneo.compiler.lower.views import Views, find_views
+from pyneo.compiler.targets.target import TIERS, Target
+
+
+@dataclass
+class Lowered:
+    """The sections of a package and what the report tells of them."""
+
+    graph: Graph
+    choice: layouts.Choice
+    views: Views
+    memory: MemoryPlan
+    plan: bytes
+    weights: np.ndarray
+
+    @property
+    def steps(self) -> list[Node]:
+        """Nodes that run, in order."""
+        return [n for n in self.graph.nodes if id(n) not in self.views.gone]
+
+
+def lower(graph: Graph, target: Target) -> Lowered:
+    """Chooses kernels and layouts, packs weights, plans memory, writes the plan. Changes the graph."""
+    _own_outputs(graph)
+    choice = layouts.assign(graph, target)
+    _pack_weights(graph, choice, target)
+    views = find_views(graph)
+    memory = plan_memory(graph, views, _scratch(graph, choice))
+    plan, weights = write_plan(graph, views, memory, TIERS[target.tier])
+    return Lowered(graph, choice, views, memory, plan, weights)
+
+
+def _own_outputs(graph: Graph) -> None:
+    """Every graph output is made by a node of its own: inputs, constants and repeats are copied."""
+    seen = {id(v) for v in graph.inputs}
+    for i, v in enumerate(graph.outputs):
+        if id(v) in seen or v.is_const or v.producer is None:
+            y = Value(v.name if not v.is_const else graph.fresh_name(v.name), v.dtype, v.shape)
+            node = Node("Identity", graph.fresh_name(f"{v.name}/copy"), [v], [y])
+            graph.nodes.append(node)
+            graph.outputs[i] = y
+            y.name = v.name
+            if id(v) not in {id(x) for x in graph.inputs}:
+                v.name = graph.fresh_name(v.name)
+        seen.add(id(graph.outputs[i]))
+
+
+def _pack_weights(graph: Graph, choice: layouts.Choice, target: Target) -> None:
+    """Replaces constants that a kernel reads packed; a constant packed alike for two nodes is stored once."""
+    packed: dict[tuple[int, str, tuple[int, ...]], Value] = {}
+    for node in graph.nodes:
+        option = choice.picked.get(node)
+        if option is None or option.kernel is None or option.kernel.packed_input < 0:
+            continue
+        at = option.kernel.packed_input
+        plain = node.inputs[at]
+        assert plain is not None
+        key = (id(plain), option.kernel.name, tuple(node.output.dims))
+        if key not in packed:
+            array = core.pack(node, option.kernel, target.native)
+            packed[key] = Value(plain.name, plain.dtype, plain.shape, array, layout=Layout.PACKED)
+        node.inputs[at] = packed[key]
+
+
+def _scratch(graph: Graph, choice: layouts.Choice) -> dict[Node, int]:
+    wanted = {}
+    for node in graph.nodes:
+        option = choice.picked.get(node)
+        if option is not None and option.kernel is not None:
+            wanted[node] = option.kernel.scratch_bytes
+        else:
+            wanted[node] = core.reference_scratch(node)
+    return wanted

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan and weights sections: records as csrc/format/layout.h lays them out."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyneo.compiler.ir.graph import Graph
+from pyneo.compiler.lower.attrs import pack_attrs
+from pyneo.compiler.lower.memory import MemoryPlan
+from pyneo.compiler.lower.views import Views, stored_bytes
+
+_MAGIC, _VERSION = 0x4E4C504E, 1
+_HEADER = struct.Struct("<IIQQQQII14Q")
+_TENSOR = struct.Struct("<IBBBBiIQQ8qQ")
+_NODE = struct.Struct("<IIIIHHiQIHH")
+_GRAPH = struct.Struct("<IIIIIIII")
+_ARENA, _CONST, _INPUT, _OUTPUT, _ALIAS = range(5)
+_CONST_ALIGNMENT = 64
+
+
+class Strings:
+    """The string table: zero-terminated UTF-8, each string once, offset 0 is the empty one."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(b"\0")
+        self._at = {"": 0}
+
+    def add(self, text: str) -> int:
+        if text not in self._at:
+            # Names come from models of others: what a log line must not hold is replaced.
+            clean = "".join(c if c.isprintable() else "?" for c in text)[:512]
+            self._at[text] = len(self.data)
+            self.data += clean.encode("utf-8", "replace") + b"\0"
+        return self._at[text]
+
+
+@dataclass
+class Weights:
+    """The weights section under construction: constants at 64-byte boundaries, equal ones once."""
+
+    chunks: list[np.ndarray] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, array: np.ndarray) -> int:
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        offset = self.size
+        self.chunks.append(raw)
+        pad = -raw.nbytes % _CONST_ALIGNMENT
+        if pad:
+            self.chunks.append(np.zeros(pad, np.uint8))
+        self.size += raw.nbytes + pad
+        return offset
+
+    def tobytes(self) -> np.ndarray:
+        """The whole section as uint8."""
+        return np.concatenate(self.chunks) if self.chunks else np.zeros(0, np.uint8)
+
+
+def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tuple[bytes, np.ndarray]:
+    """(plan section, weights section) of a lowered graph."""
+    strings, weights = Strings(), Weights()
+    nodes = [n for n in graph.nodes if id(n) not in views.gone]
+    values = memory.values
+    index = {id(v): i for i, v in enumerate(values)}
+    inputs = {id(v): i for i, v in enumerate(graph.inputs)}
+    outputs = {id(v): i for i, v in enumerate(graph.outputs)}
+
+    tensors = b""
+    records = []
+    for i, v in enumerate(values):
+        alias_of, offset = -1, 0
+        if id(v) in inputs:
+            storage, offset = _INPUT, inputs[id(v)]
+        elif id(v) in outputs:
+            storage, offset = _OUTPUT, outputs[id(v)]
+        elif v in views.alias:
+            parent, offset = views.alias[v]
+            storage, alias_of = _ALIAS, index[id(parent)]
+        elif v.const is not None:
+            storage, offset = _CONST, weights.add(v.const)
+        else:
+            storage, offset = _ARENA, memory.offsets[i]
+        dims = [*v.dims, *[0] * (8 - len(v.dims))]
+        records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, len(v.dims), storage, alias_of, 0,
+                                    offset, stored_bytes(v), *dims, 0))  # fmt: skip
+    tensors = b"".join(records)
+
+    operands: list[int] = []
+    node_records, attr_blocks, attrs_size = [], [], 0
+    for n in nodes:
+        begin = len(operands)
+        operands += [-1 if v is None else index[id(v)] for v in [*n.inputs, *n.outputs]]
+        attrs = pack_attrs(n.attrs)
+        node_records.append(_NODE.pack(strings.add(n.name), strings.add(n.op), strings.add(n.kernel), begin,
+                                       len(n.inputs), len(n.outputs), memory.scratch.get(n, -1), attrs_size,
+                                       len(attrs), 0, 0))  # fmt: skip
+        attr_blocks.append(attrs)
+        attrs_size += len(attrs)
+    input_begin = len(operands)
+    operands += [index[id(v)] for v in graph.inputs]
+    output_begin = len(operands)
+    operands += [index[id(v)] for v in graph.outputs]
+    graph_record = _GRAPH.pack(0, len(nodes), input_begin, len(graph.inputs), output_begin, len(graph.outputs), 0, 0)
+
+    tables = [
+        (tensors, len(values)),
+        (b"".join(node_records), len(nodes)),
+        (struct.pack(f"<{len(operands)}i", *operands), len(operands)),
+        (graph_record, 1),
+        (b"", 0),
+        (b"".join(attr_blocks), attrs_size),
+        (bytes(strings.data), len(strings.data)),
+    ]
+    at = _HEADER.size
+    refs: list[int] = []
+    body = []
+    for data, count in tables:
+        refs += [at, count]
+        padded = data + bytes(-len(data) % 8)
+        body.append(padded)
+        at += len(padded)
+    header = _HEADER.pack(_MAGIC, _VERSION, at, memory.arena_bytes, weights.size, 0, tier, 0, *refs)
+    return header + b"".join(body), weights.tobytes()
+
+
