@@ -63,7 +63,7 @@ def model(
 
 
 def feed(inputs: Arrays) -> dict[str, np.ndarray]:
-    return {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+    return {f"x{i}": np.asarray(x) for i, x in enumerate(inputs) if x is not None}
 
 
 def ort(
