@@ -11,12 +11,42 @@ from collections.abc import Callable
 
 from pyneo.compiler.ir.graph import Graph
 from pyneo.compiler.passes.dead import remove_dead
+from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
+from pyneo.compiler.passes.identity import merge_reshapes, merge_transposes, remove_identities, share_equal_nodes
 from pyneo.compiler.passes.infer import infer_and_fold
+from pyneo.compiler.passes.linear import (
+    fold_batch_norm,
+    fold_scale_into_matmul,
+    fold_scales,
+    gemm_to_matmul,
+    matmul_bias,
+    norm_to_scale,
+)
+from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
 
 Pass = Callable[[Graph], bool]
 
+# Order matters in three places: patterns are looked for before epilogues hide their pieces; batch norm folds
+# before it is written out; residuals are taken before the activation behind the sum.
 PASSES: list[Pass] = [
     infer_and_fold,
+    remove_dead,
+    remove_identities,
+    merge_reshapes,
+    merge_transposes,
+    share_equal_nodes,
+    find_gelu,
+    find_layer_norm,
+    find_silu,
+    find_attention,
+    fold_batch_norm,
+    fold_scales,
+    norm_to_scale,
+    gemm_to_matmul,
+    matmul_bias,
+    fold_scale_into_matmul,
+    fuse_residuals,
+    fuse_activations,
     remove_dead,
 ]
 
@@ -30,6 +60,8 @@ def optimise(graph: Graph, passes: list[Pass] = PASSES, progress: Callable[[str]
         for rule in passes:
             if progress is not None:
                 progress(rule.__name__.replace("_", " "))
-            changed |= rule(graph)
+            if rule(graph):
+                changed = True
+                infer_and_fold(graph)
         if not changed:
             return

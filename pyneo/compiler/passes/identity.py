@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes that change nothing, and chains of shape changes that are one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyneo.compiler.ir.graph import Graph, Node, Value
+from pyneo.compiler.passes.match import Readers, constant, producer, scalar
+
+_RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+
+
+def remove_identities(graph: Graph) -> bool:
+    """Removes Identity, Cast to the same dtype, Transpose in order, Add 0, Mul 1, full Slice, empty Pad, ..."""
+    outputs = {id(v) for v in graph.outputs}
+    gone: list[Node] = []
+    for node in graph.nodes:
+        source = _passes_through(node)
+        if source is None or any(v is not None for v in node.outputs[1:]):
+            continue
+        if id(node.output) in outputs and (source.producer is None or id(source) in outputs):
+            continue  # the graph's output needs a node of its own
+        if id(node.output) in outputs:
+            source.name, node.output.name = node.output.name, source.name
+        graph.replace(node.output, source)
+        gone.append(node)
+    graph.remove(gone)
+    return bool(gone)
+
+
+def _passes_through(node: Node) -> Value | None:
+    """The input whose value the first output has, if there is one."""
+    x = node.input(0)
+    if x is None or x.shape is None or node.outputs[0] is None:
+        return None
+    same = x.shape == node.output.shape and x.dtype == node.output.dtype
+    if node.op in ("Identity", "Dropout"):
+        return x
+    if not same:
+        # Broadcasting: the other operand may be the one that passes through.
+        if node.op in ("Add", "Mul") and len(node.inputs) == 2 and "act" not in node.attrs:
+            y = node.inputs[1]
+            neutral = 0.0 if node.op == "Add" else 1.0
+            if y is not None and y.shape == node.output.shape and scalar(x) == neutral:
+                return y
+        return None
+    if node.op in ("Cast", "CastLike", "Expand", "Resize", "Slice", "Tile"):
+        steps = node.const(4) if node.op == "Slice" else None
+        return None if steps is not None and np.any(steps < 0) else x
+    if node.op in _RESHAPES:
+        return x
+    if node.op == "Transpose":
+        perm = node.ints_attr("perm")
+        return x if perm == list(range(len(x.dims))) else None
+    if node.op == "Pad":
+        pads = node.const(1)
+        return x if pads is not None and not np.any(pads) else None
+    if node.op in ("Add", "Sub") and "act" not in node.attrs:
+        return x if scalar(node.input(1)) == 0 else None
+    if node.op in ("Mul", "Div", "Pow") and "act" not in node.attrs:
+        return x if scalar(node.input(1)) == 1 else None
+    if node.op in ("Concat", "Sum", "Max", "Min", "Mean"):
+        return x if len(node.inputs) == 1 else None
+    return None
+
+
+def merge_reshapes(graph: Graph) -> bool:
+    """Reshape of a reshape reads the first one's input; every static reshape becomes one plain Reshape."""
+    changed = False
+    for node in graph.nodes:
+        if node.op not in _RESHAPES or node.outputs[0] is None or not node.output.is_static:
+            continue
+        x = node.inputs[0]
+        assert x is not None
+        behind = x.producer if x.producer is not None and x.producer.op in _RESHAPES else None
+        if behind is not None and behind.outputs[0] is x:
+            node.inputs[0] = behind.inputs[0]
+            changed = True
+        elif node.op == "Reshape":
+            continue
+        node.op, node.attrs = "Reshape", {"allowzero": [1]}
+        node.inputs = [node.inputs[0], constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))]
+        changed = True
+    return changed
+
+
+def merge_transposes(graph: Graph) -> bool:
+    """Transpose of a transpose is one; a transpose that moves only dims of size 1 is a Reshape."""
+    changed = False
+    for node in graph.nodes:
+        if node.op != "Transpose" or node.inputs[0] is None or not node.output.is_static:
+            continue
+        perm = _perm(node)
+        inner = producer(node.inputs[0], "Transpose")
+        if inner is not None:
+            first = _perm(inner)
+            node.attrs["perm"] = [first[p] for p in perm]
+            node.inputs[0] = inner.inputs[0]
+            changed = True
+            continue
+        x = node.inputs[0]
+        moved = [p for p in perm if x.dims[p] != 1]
+        if moved == sorted(moved) and perm != sorted(perm):
+            shape = constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))
+            node.op, node.inputs, node.attrs = "Reshape", [x, shape], {"allowzero": [1]}
+            changed = True
+    return changed
+
+
+def _perm(node: Node) -> list[int]:
+    x = node.inputs[0]
+    assert x is not None
+    return node.ints_attr("perm") or list(range(len(x.dims)))[::-1]
+
+
+def share_equal_nodes(graph: Graph) -> bool:
+    """Common subexpressions: of two nodes with the same operator, inputs and attributes one is enough."""
+    seen: dict[tuple[object, ...], Node] = {}
+    readers = Readers(graph)
+    gone = []
+    for node in graph.nodes:
+        if node.subgraphs or node.op.startswith("Random"):
+            continue
+        attrs = tuple(sorted((k, tuple(v)) for k, v in node.attrs.items()))
+        key = (node.op, tuple(id(v) for v in node.inputs), len(node.outputs), attrs)
+        first = seen.setdefault(key, node)
+        if first is node or any(v is not None and readers.is_output(v) for v in node.outputs):
+            continue
+        if any(a is None and b is not None for a, b in zip(first.outputs, node.outputs, strict=True)):
+            continue
+        for mine, theirs in zip(node.outputs, first.outputs, strict=True):
+            if mine is not None and theirs is not None:
+                graph.replace(mine, theirs)
+        gone.append(node)
+    graph.remove(gone)
+    return bool(gone)

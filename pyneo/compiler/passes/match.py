@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small helpers that rules share: who reads a value, which constant an operand is, how nodes are replaced."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyneo.compiler.ir.graph import Graph, Node, Value
+
+
+class Readers:
+    """Consumers of every value of a graph, as it was when this was made. Graph outputs count as a reader."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._users = graph.users()
+        self._outputs = {id(v) for v in graph.outputs}
+
+    def of(self, v: Value) -> list[Node]:
+        return self._users.get(v, [])
+
+    def is_output(self, v: Value) -> bool:
+        return id(v) in self._outputs
+
+    def only(self, v: Value) -> Node | None:
+        """The one node that reads v, if nothing else does."""
+        users = self.of(v)
+        return users[0] if len(users) == 1 and not self.is_output(v) else None
+
+
+def scalar(v: Value | None) -> float | None:
+    """The number a one-element constant holds."""
+    if v is None or v.const is None or v.const.size != 1:
+        return None
+    return float(v.const.reshape(-1)[0])
+
+
+def is_scalar(v: Value | None, wanted: float, rel: float = 1e-4) -> bool:
+    found = scalar(v)
+    return found is not None and abs(found - wanted) <= rel * abs(wanted)
+
+
+def producer(v: Value | None, op: str) -> Node | None:
+    """The node that makes v, if it is an `op` and v is its first output."""
+    if v is None or v.producer is None or v.producer.op != op or v.producer.outputs[0] is not v:
+        return None
+    return v.producer
+
+
+def split_const(node: Node) -> tuple[Value, Value] | None:
+    """(activation, constant) of a binary node with exactly one constant operand."""
+    if len(node.inputs) != 2:
+        return None
+    a, b = node.inputs
+    if a is None or b is None or a.is_const == b.is_const:
+        return None
+    return (b, a) if a.is_const else (a, b)
+
+
+def constant(graph: Graph, stem: str, array: np.ndarray) -> Value:
+    return Value.constant(graph.fresh_name(stem), array)
+
+
+def take_output(graph: Graph, node: Node, old: Node) -> None:
+    """Makes `node`, already in the graph, produce what `old` produces; `old` is left without outputs."""
+    result = old.output
+    node.outputs[0] = result
+    result.producer = node
+    old.outputs = [None] * len(old.outputs)

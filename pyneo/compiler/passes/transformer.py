@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patterns of exported transformers: GELU, LayerNormalization and attention written out in small operators."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.passes.match import Readers, constant, is_scalar, producer, scalar, split_const
+
+
+def find_gelu(graph: Graph) -> bool:
+    """x * 0.5 * (1 + erf(x / sqrt 2)) in any order of its factors, and the tanh form: one Gelu."""
+    changed = False
+    for node in list(graph.nodes):
+        if node.op != "Erf" and node.op != "Tanh":
+            continue
+        found = _gelu_around(graph, node)
+        if found is not None:
+            x, last = found
+            approximate = "none" if node.op == "Erf" else "tanh"
+            last.op, last.inputs, last.attrs = "Gelu", [x], {"approximate": approximate}
+            changed = True
+    return changed
+
+
+def _gelu_around(graph: Graph, inner: Node) -> tuple[Value, Node] | None:
+    """(x, last node) of the GELU whose Erf or Tanh this is."""
+    readers = Readers(graph)
+    x = _erf_argument(inner) if inner.op == "Erf" else _tanh_argument(inner)
+    plus = readers.only(inner.output)
+    if x is None or plus is None or plus.op != "Add" or plus.attrs:
+        return None
+    operands = split_const(plus)
+    if operands is None or not is_scalar(operands[1], 1.0):
+        return None
+    # Behind 1 + erf: factors 0.5 and x in either order, possibly with 0.5 * x made before.
+    half = x_seen = False
+    at = plus
+    for _ in range(2):
+        user = readers.only(at.output)
+        if user is None or user.op != "Mul" or user.attrs or len(user.inputs) != 2:
+            return None
+        other = user.inputs[1] if user.inputs[0] is at.output else user.inputs[0]
+        if is_scalar(other, 0.5):
+            half = True
+        elif other is x:
+            x_seen = True
+        elif _half_of(other, x):
+            half = x_seen = True
+        else:
+            return None
+        at = user
+        if half and x_seen:
+            return x, at
+    return None
+
+
+def _half_of(v: Value | None, x: Value) -> bool:
+    node = producer(v, "Mul") or producer(v, "Div")
+    if node is None or node.attrs:
+        return False
+    operands = split_const(node)
+    return operands is not None and operands[0] is x and is_scalar(operands[1], 0.5 if node.op == "Mul" else 2.0)
+
+
+def _erf_argument(erf: Node) -> Value | None:
+    """x of erf(x / sqrt 2) or erf(x * sqrt 1/2)."""
+    scale = erf.inputs[0].producer if erf.inputs[0] is not None else None
+    if scale is None or scale.attrs or scale.op not in ("Div", "Mul"):
+        return None
+    operands = split_const(scale)
+    if operands is None or (scale.op == "Div" and scale.inputs[1] is operands[0]):
+        return None
+    wanted = math.sqrt(2) if scale.op == "Div" else math.sqrt(0.5)
+    return operands[0] if is_scalar(operands[1], wanted) else None
+
+
+def _tanh_argument(tanh: Node) -> Value | None:
+    """x of tanh(sqrt(2/pi) * (x + 0.044715 x^3))."""
+    outer = producer(tanh.inputs[0], "Mul")
+    if outer is None:
+        return None
+    operands = split_const(outer)
+    if operands is None or not is_scalar(operands[1], math.sqrt(2 / math.pi)):
+        return None
+    plus = producer(operands[0], "Add")
+    if plus is None or plus.attrs:
+        return None
+    for x, cube in (plus.inputs, plus.inputs[::-1]):
+        scaled = producer(cube, "Mul")
+        if scaled is None or x is None:
+            continue
+        factors = split_const(scaled)
+        if factors is None or not is_scalar(factors[1], 0.044715) or not _is_cube(factors[0], x):
+            continue
+        return x
+    return None
+
+
+def _is_cube(v: Value, x: Value) -> bool:
+    power = producer(v, "Pow")
+    if power is not None:
+        return power.inputs[0] is x and is_scalar(power.inputs[1], 3.0)
+    outer = producer(v, "Mul")
+    if outer is None or len(outer.inputs) != 2:
+        return False
+    for a, b in (outer.inputs, outer.inputs[::-1]):
+        inner = producer(b, "Mul")
+        if a is x and inner is not None and inner.inputs == [x, x]:
+            return True
+    return False
+
+
+def find_layer_norm(graph: Graph) -> bool:
+    """(x - mean) / sqrt(var + eps) [* gamma + beta] over the last axes: one LayerNormalization."""
+    readers = Readers(graph)
+    changed = False
+    for node in list(graph.nodes):
+        if node.op != "Div" or node.attrs or len(node.inputs) != 2 or node.output.dtype is not DType.F32:
+            continue
+        found = _centred_over_deviation(node)
+        if found is None:
+            continue
+        x, axis, epsilon = found
+        width = x.dims[axis:]
+        last, gamma, beta = node, None, None
+        user = readers.only(last.output)
+        if user is not None and user.op == "Mul" and not user.attrs:
+            operands = split_const(user)
+            if operands is not None and _is_row(operands[1], width):
+                last, gamma = user, operands[1]
+                user = readers.only(last.output)
+        if gamma is not None and user is not None and user.op == "Add" and not user.attrs:
+            operands = split_const(user)
+            if operands is not None and _is_row(operands[1], width):
+                last, beta = user, operands[1]
+        gamma = _row(graph, node, "gamma", gamma, width, 1.0)
+        last.inputs = [x, gamma] if beta is None else [x, gamma, _row(graph, node, "beta", beta, width, 0.0)]
+        last.op, last.attrs = "LayerNormalization", {"axis": [axis - len(x.dims)], "epsilon": [epsilon]}
+        readers = Readers(graph)
+        changed = True
+    return changed
+
+
+def _is_row(v: Value, width: tuple[int, ...]) -> bool:
+    assert v.const is not None
+    shape = v.const.shape
+    return shape[-len(width):] == width and v.const.size == int(np.prod(width))
+
+
+def _row(graph: Graph, node: Node, stem: str, v: Value | None, width: tuple[int, ...], fill: float) -> Value:
+    if v is not None and v.const is not None:
+        return v if v.const.shape == width else constant(graph, v.name, v.const.reshape(width).copy())
+    return constant(graph, f"{node.name}/{stem}", np.full(width, fill, np.float32))
+
+
+def _mean_axes(node: Node | None) -> tuple[Value, int] | None:
+    """(x, first axis) of a ReduceMean over the last axes that keeps dims."""
+    if node is None or node.op != "ReduceMean" or not node.int_attr("keepdims", 1):
+        return None
+    x, axes = node.inputs[0], node.const(1)
+    if x is None or axes is None or axes.size == 0:
+        return None
+    rank = len(x.dims)
+    found = sorted(int(a) % rank for a in axes.reshape(-1))
+    return (x, found[0]) if found == list(range(found[0], rank)) else None
+
+
+def _centred_over_deviation(div: Node) -> tuple[Value, int, float] | None:
+    centred, deviation = div.inputs
+    minus = producer(centred, "Sub")
+    root = producer(deviation, "Sqrt")
+    if minus is None or root is None or centred is None:
+        return None
+    mean = _mean_axes(minus.inputs[1].producer if minus.inputs[1] is not None else None)
+    if mean is None or mean[0] is not minus.inputs[0]:
+        return None
+    plus = producer(root.inputs[0], "Add")
+    if plus is None or plus.attrs:
+        return None
+    operands = split_const(plus)
+    epsilon = scalar(operands[1]) if operands is not None else None
+    if operands is None or epsilon is None:
+        return None
+    variance = _mean_axes(operands[0].producer)
+    if variance is None or variance[1] != mean[1] or not _is_square(variance[0], minus):
+        return None
+    return mean[0], mean[1], epsilon
+
+
+def _is_square(v: Value, minus: Node) -> bool:
+    """v = (x - mean)^2, possibly of a second, equal subtraction."""
+
+    def same(other: Value | None) -> bool:
+        return other is minus.output or (
+            other is not None and other.producer is not None and other.producer.op == "Sub"
+            and other.producer.inputs == minus.inputs
+        )  # fmt: skip
+
+    node = v.producer
+    if node is None:
+        return False
+    if node.op == "Pow":
+        return same(node.inputs[0]) and is_scalar(node.inputs[1], 2.0)
+    return node.op == "Mul" and len(node.inputs) == 2 and all(same(i) for i in node.inputs)
+
+
+def find_attention(graph: Graph) -> bool:
+    """softmax(q k^T * scale [+ mask]) v with heads split by Reshape and Transpose: one Attention over [B, T, H*D]."""
+    readers = Readers(graph)
+    changed = False
+    for softmax in list(graph.nodes):
+        if softmax.op != "Softmax" or softmax.output.dtype is not DType.F32 or len(softmax.output.dims) != 4:
+            continue
+        if softmax.int_attr("axis", -1) not in (-1, 3):
+            continue
+        if _attention_around(graph, softmax, readers):
+            readers = Readers(graph)
+            changed = True
+    return changed
+
+
+def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
+    context = readers.only(softmax.output)
+    if context is None or context.op != "MatMul" or context.inputs[0] is not softmax.output or len(context.inputs) != 2:
+        return False
+    if context.attrs:
+        return False
+    back = readers.only(context.output)
+    if back is None or back.op != "Transpose" or back.ints_attr("perm") != [0, 2, 1, 3]:
+        return False
+    merge = readers.only(back.output)
+    if merge is None or merge.op != "Reshape":
+        return False
+    scores = softmax.inputs[0]
+    mask: Value | None = None
+    scale = 1.0
+    plus = producer(scores, "Add")
+    if plus is not None and not plus.attrs and len(plus.inputs) == 2:
+        for inside, other in (plus.inputs, plus.inputs[::-1]):
+            if inside is not None and other is not None and _is_scores(inside):
+                scores, mask = inside, other
+                break
+    scaled = producer(scores, "Mul") or producer(scores, "Div")
+    if scaled is not None:
+        operands = split_const(scaled)
+        number = scalar(operands[1]) if operands is not None else None
+        if operands is None or number is None or scaled.attrs:
+            return False
+        scores, scale = operands[0], number if scaled.op == "Mul" else 1 / number
+    product = producer(scores, "MatMul")
+    if product is None or len(product.inputs) != 2 or product.attrs:
+        return False
+    q, q_scale = _heads(product.inputs[0], transposed=False)
+    k, k_scale = _heads(product.inputs[1], transposed=True)
+    v, v_scale = _heads(context.inputs[1], transposed=False)
+    if q is None or k is None or v is None or v_scale != 1.0:
+        return False
+    batch, heads, rows, depth = (softmax.output.dims[0], softmax.output.dims[1], softmax.output.dims[2], 0)
+    depth = q.dims[2] // heads
+    merged = (batch, rows, v.dims[2])
+    if q.dims != (batch, rows, heads * depth) or k.dims[2] != q.dims[2] or v.dims[2] % heads:
+        return False
+    if mask is not None and (mask.dtype is not DType.F32 or not _mask_fits(mask, softmax.output.dims)):
+        return False
+    target = merge if merge.output.dims == merged else None
+    result = target.output if target is not None else Value(graph.fresh_name("attention"), DType.F32, merged)
+    node = Node(
+        "Attention",
+        f"{softmax.name}/attention",
+        [q, k, v] if mask is None else [q, k, v, mask],
+        [result],
+        {"q_num_heads": [heads], "kv_num_heads": [heads], "scale": [float(scale * q_scale * k_scale)]},
+    )
+    at = graph.nodes.index(merge)
+    if target is not None:
+        graph.nodes[at] = node
+    else:
+        graph.nodes.insert(at, node)
+        merge.inputs[0] = result
+    return True
+
+
+def _is_scores(v: Value) -> bool:
+    inner = producer(v, "Mul") or producer(v, "Div")
+    if inner is not None:
+        operands = split_const(inner)
+        return operands is not None and scalar(operands[1]) is not None and producer(operands[0], "MatMul") is not None
+    return producer(v, "MatMul") is not None
+
+
+def _mask_fits(mask: Value, scores: tuple[int, ...]) -> bool:
+    dims = mask.dims
+    if len(dims) > 4 or len(dims) < 2:
+        return False
+    padded = (1,) * (4 - len(dims)) + dims
+    return all(a in (1, b) for a, b in zip(padded, scores, strict=True)) and padded[2:] == scores[2:] or (
+        padded[3] == scores[3] and padded[2] == 1 and all(a in (1, b) for a, b in zip(padded, scores, strict=True))
+    )
+
+
+def _heads(v: Value | None, transposed: bool) -> tuple[Value | None, float]:
+    """([B, T, H*D] behind Reshape to [B, T, H, D] and Transpose, scale applied on the way), or (None, 1)."""
+    scale = 1.0
+    perm = [0, 2, 3, 1] if transposed else [0, 2, 1, 3]
+    for _ in range(4):
+        node = v.producer if v is not None else None
+        if node is None:
+            return None, 1.0
+        if node.op in ("Mul", "Div") and not node.attrs:
+            operands = split_const(node)
+            number = scalar(operands[1]) if operands is not None else None
+            if operands is None or number is None or (node.op == "Div" and node.inputs[1] is operands[0]):
+                return None, 1.0
+            scale *= number if node.op == "Mul" else 1 / number
+            v = operands[0]
+        elif node.op == "Transpose":
+            if node.ints_attr("perm") != perm:
+                return None, 1.0
+            inner = producer(node.inputs[0], "Reshape")
+            if inner is None or inner.inputs[0] is None:
+                return None, 1.0
+            flat, split = inner.inputs[0], inner.output.dims
+            if len(split) != 4:
+                return None, 1.0
+            if flat.dims == (split[0], split[1], split[2] * split[3]):
+                return flat, scale
+            return None, 1.0
+        else:
+            return None, 1.0
+    return None, 1.0
