@@ -120,11 +120,11 @@ void plan(const KernelQuery& q, State* s) {
   Walk& k = s->walk;
   if (g.blocked_in) {
     k = Walk{g.blocks(), 0, g.kernel_h, 0, g.kernel_w, g.dilation_w * kVec,
-             kVec, g.channels - (g.blocks() - 1) * kVec, g.stride_w * kVec, 0};
+             kVec, g.channels - (g.blocks() - 1) * kVec, g.stride_w * kVec, 0, kPanel};
   } else if (g.dilation_w == 1) {
-    k = Walk{g.channels, 0, g.kernel_h, 0, 1, 0, g.kernel_w, g.kernel_w, g.stride_w, 0};
+    k = Walk{g.channels, 0, g.kernel_h, 0, 1, 0, g.kernel_w, g.kernel_w, g.stride_w, 0, kPanel};
   } else {
-    k = Walk{g.channels, 0, g.kernel_h, 0, g.kernel_w, g.dilation_w, 1, 1, g.stride_w, 0};
+    k = Walk{g.channels, 0, g.kernel_h, 0, g.kernel_w, g.dilation_w, 1, 1, g.stride_w, 0, kPanel};
   }
   s->group_rows = g.out_h > 1 && has_two_rows(g.out_w) ? 2 : 1;
   s->tiles_w = ceil_div(g.out_w, kTilePixels);
@@ -269,10 +269,14 @@ void run_band(const State& s, const Operands& o, const Band& band, int64_t p0, i
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
     const int vecs = filters <= kVec ? 1 : kTileVecs;
+    walk.w_step = vecs * kVec;
     const float* w = o.w + p * kPanel * g.depth();
     for (int64_t i = 0; i < kPanel; ++i) bias[i] = o.bias != nullptr && i < filters ? o.bias[f0 + i] : 0;
     const Scatter scatter{lane, f.out_vec, f.out_pixel, f.out_row, static_cast<int>(g.blocked_out ? vecs * kVec : filters)};
     const bool direct = g.blocked_out && s.epilogue.direct;
+    // The next panel arrives in L2 while this one is used, from the first tiles on.
+    const float* next = o.w + (p + 1) * kPanel * g.depth();
+    const float* const end = p + 1 < p1 ? next + kPanel * g.depth() : next;
     for (int64_t r = 0; r < band.rows;) {
       const int rows = s.group_rows == 2 && r + 2 <= band.rows ? 2 : 1;
       for (int64_t t = band.tile; t < band.tile + band.tiles; ++t) {
@@ -281,10 +285,12 @@ void run_band(const State& s, const Operands& o, const Band& band, int64_t p0, i
         const int64_t at = f0 * plane + ((band.row + r) * width + c0) * pixel;
         const float* z = o.z != nullptr ? o.z + at : nullptr;
         const TileFn fn = tile_fn(rows, static_cast<int>(cols), vecs);
+        f.ahead = next < end ? next : w;
+        next += g.depth() * 8;
         if (direct) {
           fn(walk, xt, w, f, o.y + at, z);
         } else {
-          run_buffered(fn, rows, static_cast<int>(cols), vecs, walk, xt, w, bias, s.epilogue, scatter, o.y + at, z);
+          run_buffered(fn, rows, static_cast<int>(cols), vecs, walk, xt, w, bias, f.ahead, s.epilogue, scatter, o.y + at, z);
         }
       }
       r += rows;

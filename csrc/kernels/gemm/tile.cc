@@ -18,6 +18,8 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
     PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = load(f.bias + v * kVec);
   }
   const int64_t pixel = walk.pixel * 4;  // bytes, lest index arithmetic be done a pixel
+  const int64_t w_step = walk.w_step;
+  const char* ahead = reinterpret_cast<const char*>(f.ahead);
   for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
     const int64_t lanes = a + 1 == walk.a_count ? walk.last : walk.lanes;
     const float* xb = x;
@@ -32,7 +34,7 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
         }
         const auto step = [&](int lane) __attribute__((always_inline)) {
           VF wv[kVecs];
-          PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + (lane * kVecs + v) * kVec);
+          PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + lane * w_step + v * kVec);
           PN_UNROLL for (int r = 0; r < kRows; ++r) {
             PN_UNROLL for (int q = 0; q < kCols; ++q) {
               const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel + lane * 4));
@@ -41,13 +43,15 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
           }
         };
         const auto advance = [&](int n) __attribute__((always_inline)) {
-          w += n * kVecs * kVec;
+          w += n * w_step;
           PN_UNROLL for (int r = 0; r < kRows; ++r) {
             PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += n * 4;
           }
         };
         int64_t left = lanes;
         for (; left >= 2; left -= 2) {
+          __builtin_prefetch(ahead, 0, 2);
+          ahead += 64;
           step(0);
           step(1);
           advance(2);
@@ -151,10 +155,10 @@ void Epilogue::clamps(Finish* f) const {
 }
 
 void run_buffered(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
-                  const float* bias, const Epilogue& e, const Scatter& s, float* y, const float* z) {
+                  const float* bias, const float* ahead, const Epilogue& e, const Scatter& s, float* y, const float* z) {
   alignas(64) float tile_buffer[kTilePixels * kPanel];
   const int width = vecs * kVec, pixels = rows * cols;
-  const Finish f{bias, false, false, 0, 0, 0, 0, kVec, width, int64_t{cols} * width};
+  const Finish f{bias, false, false, 0, 0, 0, 0, kVec, width, int64_t{cols} * width, ahead};
   fn(walk, x, w, f, tile_buffer, nullptr);
   act_rows(e.act, tile_buffer, int64_t{pixels} * width);
   const auto offset = [&](int p) { return (p / cols) * s.out_row + (p % cols) * s.out_pixel; };

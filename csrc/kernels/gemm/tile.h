@@ -33,14 +33,15 @@ constexpr int kTileVecs = 2;
 constexpr int kPanel = kTileVecs * kVec;  // output channels of a weight panel
 
 // How a tile walks its operands. The reduction index is (a, b, c, lane), the input element of tile
-// row r, pixel q at x + r*row + q*pixel + a*a_step + b*b_step + c*c_step + lane, all in floats. Weights
-// are consecutive: one vector (or two) a reduction index. The last `a` has `last` lanes, the others `lanes`.
+// row r, pixel q at x + r*row + q*pixel + a*a_step + b*b_step + c*c_step + lane, all in floats. The weights
+// of the n-th index, one vector or two side by side, are at w + n*w_step. The last `a` has `last` lanes,
+// the others `lanes`.
 //   matrix product    a = b = c = 1, lanes = K
 //   blocked channels  a = channel block, (b, c) = (kernel row, column), lanes = channels of the block
 //   plain image       a = channel, b = kernel row, c = 1, lanes = kernel columns
 struct Walk {
   int64_t a_count, a_step, b_count, b_step, c_count, c_step, lanes, last;
-  int64_t pixel, row;
+  int64_t pixel, row, w_step;
 
   int64_t depth() const { return ((a_count - 1) * lanes + last) * b_count * c_count; }
 };
@@ -51,6 +52,9 @@ struct Finish {
   bool clamp_act, clamp_post;
   float act_lo, act_hi, post_lo, post_hi;
   int64_t out_vec, out_pixel, out_row;  // strides of y and z
+  // What will be wanted soon: 64 bytes of it are fetched into L2 every second reduction index.
+  // Never dereferenced; w itself does where there is nothing to fetch.
+  const float* ahead;
 };
 
 using TileFn = void (*)(const Walk&, const float* x, const float* w, const Finish&, float* y, const float* z);
@@ -79,7 +83,7 @@ struct Scatter {
 };
 // Runs the tile into a buffer in L1, then act, + z, post_act there, and stores what is live.
 void run_buffered(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
-                  const float* bias, const Epilogue& e, const Scatter& s, float* y, const float* z);
+                  const float* bias, const float* ahead, const Epilogue& e, const Scatter& s, float* y, const float* z);
 
 // Columns of tile i when `width` pixels are cut into `count` tiles of nearly equal size.
 PN_INLINE int64_t tile_begin(int64_t width, int64_t count, int64_t i) {
