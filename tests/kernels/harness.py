@@ -34,30 +34,60 @@ class Node:
         """Output of the operator's portable reference kernel."""
         return _core.op_eval(self.op, self.blob(), self.inputs)[0]
 
-    def layouts(self, act_in: int, act_out: int, like_in: Sequence[int], like_out: Sequence[int]) -> list[int]:
+    def layouts(
+        self, act_in: int, act_out: int, like_in: Sequence[int], like_out: Sequence[int]
+    ) -> list[int]:
         """Layout of each input: activations as given, everything else plain."""
-        return [act_in if i in like_in else act_out if i in like_out else PLAIN for i in range(len(self.inputs))]
+        return [
+            act_in if i in like_in else act_out if i in like_out else PLAIN for i in range(len(self.inputs))
+        ]
 
 
-def kernels(node: Node, tier: str, act_in: int, act_out: int, like_in: Sequence[int] = (0,),
-            like_out: Sequence[int] = ()) -> list[str]:
+def kernels(
+    node: Node,
+    tier: str,
+    act_in: int,
+    act_out: int,
+    like_in: Sequence[int] = (0,),
+    like_out: Sequence[int] = (),
+) -> list[str]:
     """Names of the kernels of exactly this tier that accept the node with these layouts."""
     dtype, shape = node.infer()
     layouts = node.layouts(act_in, act_out, like_in, like_out)
     descs = [None if a is None else (1, a.shape, lay) for a, lay in zip(node.inputs, layouts, strict=True)]
-    found = _core.kernel_list(node.op, node.blob(), descs, [(dtype, shape, act_out)], {"tier": TIERS.index(tier)})
+    found = _core.kernel_list(
+        node.op, node.blob(), descs, [(dtype, shape, act_out)], {"tier": TIERS.index(tier)}
+    )
     return [k["name"] for k in found if k["tier"] == TIERS.index(tier)]
 
 
-def run(node: Node, kernel: str, tier: str, act_in: int, act_out: int, like_in: Sequence[int] = (0,),
-        like_out: Sequence[int] = (), threads: int = 1, repeats: int = 1,
-        target: dict[str, int] | None = None) -> tuple[np.ndarray, int]:
+def run(
+    node: Node,
+    kernel: str,
+    tier: str,
+    act_in: int,
+    act_out: int,
+    like_in: Sequence[int] = (0,),
+    like_out: Sequence[int] = (),
+    threads: int = 1,
+    repeats: int = 1,
+    target: dict[str, int] | None = None,
+) -> tuple[np.ndarray, int]:
     """(output, best nanoseconds). Padding lanes of blocked inputs hold NaN: a kernel must not read them."""
     dtype, shape = node.infer()
     layouts = node.layouts(act_in, act_out, like_in, like_out)
     inputs = [None if a is None else (a, lay) for a, lay in zip(node.inputs, layouts, strict=True)]
-    (y,), ns = _core.kernel_eval(node.op, node.blob(), inputs, [(dtype, shape, act_out)], kernel, threads, repeats,
-                                 {"tier": TIERS.index(tier), **(target or {})}, float("nan"))
+    (y,), ns = _core.kernel_eval(
+        node.op,
+        node.blob(),
+        inputs,
+        [(dtype, shape, act_out)],
+        kernel,
+        threads,
+        repeats,
+        {"tier": TIERS.index(tier), **(target or {})},
+        float("nan"),
+    )
     return y, ns
 
 

@@ -56,8 +56,11 @@ def node(shape: str, epilogue: str = "none", bias: bool = True) -> Node:
     residual = extra.pop("z", False)
     rng = np.random.default_rng(3)
     draw = lambda *s: rng.standard_normal(s, dtype=np.float32)  # noqa: E731
-    made = Node("Conv", [draw(n, c, *spatial), draw(o, c // attrs.get("group", 1), *kernel), draw(o) if bias else None],
-                {**attrs, **extra})
+    made = Node(
+        "Conv",
+        [draw(n, c, *spatial), draw(o, c // attrs.get("group", 1), *kernel), draw(o) if bias else None],
+        {**attrs, **extra},
+    )
     if residual:
         made.inputs.append(draw(*made.infer()[1]))
     return made
@@ -84,7 +87,9 @@ def test_conv_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("epilogue", EPILOGUES)
-@pytest.mark.parametrize("shape", ["pointwise, tails everywhere", "3x3, tails", "first layer", "groups of whole blocks"])
+@pytest.mark.parametrize(
+    "shape", ["pointwise, tails everywhere", "3x3, tails", "first layer", "groups of whole blocks"]
+)
 def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier: str) -> None:
     assert check(node(shape, epilogue, bias=False), tier) > 0
 

@@ -6,7 +6,7 @@
 // The output is cut into bands whose input fits in L2; a band that touches padding is copied, padded,
 // into the thread's scratch. Within a band a panel of weights is the outer loop and pixels are the
 // inner one, so that a panel is read from memory once and from cache for every other tile.
-#include "kernels/gemm/tile.h"
+#include "kernels/gemm/partition.h"
 #include "kernels/kernel.h"
 #include "ops/window.h"
 
@@ -298,9 +298,6 @@ void run_band(const State& s, const Operands& o, const Band& band, int64_t p0, i
   }
 }
 
-// Work under this many operations stays on the calling thread.
-constexpr double kAlone = 2e6;
-
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const Geometry& g = s.g;
@@ -309,7 +306,7 @@ Status run(const void* state, RunContext& c) {
                      c.has(3) ? c.in[3]->as<const float>() : nullptr, c.out[0]->as<float>()};
   const int64_t images = g.batch * g.groups;
   const Pool serial = Pool::serial();
-  const Pool& pool = g.flops() < kAlone ? serial : *c.pool;
+  const Pool& pool = g.flops() < kAloneFlops ? serial : *c.pool;
   const int64_t threads = pool.size();
   // Bands for the caches; more of them, or ranges of panels, for the threads.
   int64_t bands = ceil_div(s.units, s.band), splits = 1;
