@@ -34,7 +34,7 @@ class CMakeBuild(build_ext):
 
 setup(
     packages=find_packages(include=["pyneo", "pyneo.*"]),
-    package_data={"pyneo": ["py.typed", "compiler/targets/*.toml", "data/*"]},
+    package_data={"pyneo": ["py.typed", "_core.pyi", "compiler/targets/*.toml", "data/*"]},
     ext_modules=[Extension("pyneo._core", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )

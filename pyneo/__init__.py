@@ -27,8 +27,8 @@ from pyneo.errors import (
 )
 
 if TYPE_CHECKING:
+    from pyneo.model import Model
     from pyneo.package.package import Package
-    from pyneo.package.signing.counter import CounterStore
     from pyneo.package.signing.keys import keygen
     from pyneo.package.signing.trust import TrustStore
 
@@ -36,7 +36,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CompileError",
-    "CounterStore",
     "Error",
     "ExpiredError",
     "InputError",
@@ -47,10 +46,8 @@ __all__ = [
     "Package",
     "PackageError",
     "RollbackError",
-    "Session",
     "SignatureError",
     "TargetError",
-    "TensorInfo",
     "TrustStore",
     "__version__",
     "compile",
@@ -59,25 +56,24 @@ __all__ = [
 
 _LAZY = {
     "compile": "pyneo.compiler.driver",
-    "CounterStore": "pyneo.package.signing.counter",
     "Model": "pyneo.model",
     "Package": "pyneo.package.package",
-    "Session": "pyneo.model",
-    "TensorInfo": "pyneo.model",
     "TrustStore": "pyneo.package.signing.trust",
     "keygen": "pyneo.package.signing.keys",
 }
 
 
-def __getattr__(name: str) -> object:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'pyneo' has no attribute {name!r}; it has {', '.join(__all__)}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take every unknown name for an object
 
-    value = getattr(import_module(module), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        module = _LAZY.get(name)
+        if module is None:
+            raise AttributeError(f"module 'pyneo' has no attribute {name!r}; it has {', '.join(__all__)}")
+        from importlib import import_module
+
+        value = getattr(import_module(module), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

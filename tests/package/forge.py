@@ -72,3 +72,48 @@ def forge(manifest_json: object, sections: list[tuple[int, int, bytes]], key: Pr
 def listing(sections: list[tuple[int, int, bytes]]) -> list[dict]:
     """The manifest's list of sections."""
     return [{"kind": k, "flags": f, "bytes": len(d), "sha256": sha256(d).hexdigest()} for k, f, d in sections]
+
+
+def relu_plan(name: str = "x", shape: tuple[int, ...] = (1, 3), op: str = "Relu") -> bytes:
+    """The plan of y = Relu(x), byte by byte as docs/package-format.md describes it."""
+    strings, at = b"\0", {}
+    for text in (name, "y", "node", op):
+        at[text] = len(strings)
+        strings += text.encode() + b"\0"
+    dims = list(shape) + [0] * (8 - len(shape))
+    size = 4
+    for d in shape:
+        size *= d
+
+    def tensor(text: str, storage: int) -> bytes:
+        return struct.pack("<IBBBBiIQQ8qQ", at[text], 1, 0, len(shape), storage, -1, 0, 0, size, *dims, 0)
+
+    tables = [
+        tensor(name, 2) + tensor("y", 3),
+        struct.pack("<IIIIHHiQIHH", at["node"], at[op], 0, 0, 1, 1, -1, 0, 0, 0, 0),
+        struct.pack("<ii", 0, 1),
+        struct.pack("<8I", 0, 1, 0, 1, 1, 1, 0, 0),
+        b"",
+        b"",
+        strings,
+    ]
+    counts = [2, 1, 2, 1, 0, 0, len(strings)]
+    refs, blob = b"", b""
+    for table_bytes, count in zip(tables, counts, strict=True):
+        blob += bytes(-len(blob) % 8)
+        refs += struct.pack("<QQ", 160 + len(blob), count)
+        blob += table_bytes
+    total = 160 + len(blob)
+    return struct.pack("<IIQQQQII", 0x4E4C504E, 1, total, 0, 0, 0, 0, 0) + refs + blob
+
+
+def relu(shape: tuple[int, ...] = (1, 3), key: PrivateKey | None = KEY, **fields) -> bytes:
+    """A package that runs: y = Relu(x) in float32."""
+    tensors = {n: (TensorSpec(t, "float32", shape),) for n, t in (("inputs", "x"), ("outputs", "y"))}
+    p = Package(
+        manifest(**{**tensors, **fields}),
+        [Section(Kind.PLAN, relu_plan(shape=shape)), Section(Kind.WEIGHTS, b"")],
+    )
+    if key is not None:
+        p.sign(key)
+    return p.to_bytes()

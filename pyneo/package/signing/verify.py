@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyneo.package.signing.trust import TrustStore
     from pyneo.package.source import Source
 
+TIERS = ("portable", "avx2", "avx512")  # each runs the ones before it (csrc/core/target.h)
 _PIECE = 1 << 20  # fetched and hashed while it is in the cache
 
 
@@ -35,8 +36,9 @@ _PIECE = 1 << 20  # fetched and hashed while it is in the cache
 class Policy:
     """What a device asks of a package beyond a sound signature.
 
-    clock gives seconds since 1970. device and tenant say who this device is. arch is this machine's,
-    runtime the version of pyneo; None: not asked. only_look, for tools that run nothing, leaves step 4 out.
+    clock gives seconds since 1970. device and tenant say who this device is. arch and tier are this
+    machine's (tier an index of TIERS), runtime the version of pyneo; None: not asked. only_look, for tools
+    that run nothing, leaves step 4 out.
     """
 
     trust: TrustStore | None = None
@@ -46,6 +48,7 @@ class Policy:
     tenant: str | None = None
     clock: Callable[[], float] = time.time
     arch: str | None = None
+    tier: int | None = None
     runtime: str | None = None
     only_look: bool = False
 
@@ -186,6 +189,12 @@ def check_policy(manifest: Manifest, policy: Policy) -> None:
             f"the package was compiled for {manifest.target.arch} (target {manifest.target.name!r}), this "
             f"machine is {policy.arch}; compile it for target='host' or for this machine by name",
             "arch",
+        )
+    if policy.tier is not None and manifest.target.tier not in TIERS[: policy.tier + 1]:
+        raise TargetError(
+            f"the package needs a CPU with {manifest.target.tier} (target {manifest.target.name!r}), this "
+            f"one has {TIERS[policy.tier]}; compile it for target='host' or for this machine by name",
+            "tier",
         )
     if policy.counter_store is not None:
         policy.counter_store.check(manifest)
