@@ -99,7 +99,7 @@ def efficientnet_b0() -> Builder:
             y = b.silu(b.conv(y, hidden, hidden, k, stride, groups=hidden, gain=2.8))
             s = b.silu(b.conv(b.op("GlobalAveragePool", y), hidden, squeezed, 1))
             y = b.op("Mul", b.op("Sigmoid", b.conv(s, squeezed, hidden, 1, gain=1.0)), y)
-            y = b.conv(y, hidden, c_out, 1, gain=3.5)
+            y = b.conv(y, hidden, c_out, 1, gain=4.7)
             x = b.op("Add", y, x) if stride == 1 and c_in == c_out else y
             c_in = c_out
     return classify(b, b.silu(b.conv(x, c_in, 1280, 1, gain=1.0)), 1280)
