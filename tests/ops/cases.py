@@ -122,7 +122,7 @@ def sample(
 def check_all(
     found: Sequence[np.ndarray], expected: Sequence[Any], rtol: float | None = 1e-5, atol: float | None = 2e-5
 ) -> None:
-    """`check` for each output; the tolerances suit sums of products, which engines add up in different orders."""
+    """`check` for each output; tolerances for sums of products, which engines add up in different orders."""
     assert len(found) == len(expected)
     for f, e in zip(found, expected, strict=True):
         check(f, e, rtol, atol)
