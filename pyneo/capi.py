@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libpyneo through cffi (ABI mode): for PyPy, for tools without the compiled module, and to pin the ABI.
+
+    lib = pyneo.capi.load()
+    with lib.open(package_bytes) as model:
+        context = model.context(threads=1)
+        outputs = context.run([x])
+
+Needs cffi. Verification is the caller's: these calls open what they are given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyneo import errors
+
+_FOLDER = Path(__file__).resolve().parent
+_DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "uint16",
+}  # fmt: skip
+
+
+def declarations(header: str) -> str:
+    """What cffi reads of pyneo.h: no preprocessor, no comments, no attributes."""
+    text = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
+    text = text.replace("PN_MAX_RANK", "8").replace("PN_API ", "")
+    text = re.sub(r"^\s*#.*$", "", text, flags=re.M)
+    return re.sub(r'extern "C" \{|^\}\s*$', "", text, flags=re.M)
+
+
+def load(library: Path | None = None, header: Path | None = None) -> Library:
+    """The library that ships with the package, or the one at `library` with its `header`."""
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef(declarations((header or _FOLDER / "include" / "pyneo.h").read_text(encoding="utf-8")))
+    return Library(ffi, ffi.dlopen(str(library or _FOLDER / "libpyneo.so")))
+
+
+class Library:
+    """The C functions as `c`, and the few steps of running a model in Python's terms."""
+
+    def __init__(self, ffi: Any, c: Any) -> None:
+        self.ffi, self.c = ffi, c
+
+    def check(self, status: int) -> None:
+        """Raises the exception of a status other than PN_OK."""
+        if status != 0:
+            message = self.ffi.string(self.c.pn_last_error()).decode("utf-8", "replace")
+            name = ["Error", "PackageError", "InputError", "CompileError", "OutOfMemoryError", "CompileError",
+                    "ModelError", "PackageError", "SignatureError", "Error"][status]  # fmt: skip
+            raise getattr(errors, name)(message)
+
+    def open(self, package: bytes | memoryview) -> CModel:
+        """A model of the package's bytes, which are copied into aligned memory."""
+        return CModel(self, memoryview(package).cast("B"))
+
+
+class CModel:
+    """A pn_model with its bytes. A context manager."""
+
+    def __init__(self, lib: Library, package: memoryview) -> None:
+        self.lib, ffi = lib, lib.ffi
+        slot = ffi.new("void**")
+        lib.check(lib.c.pn_buffer_allocate(package.nbytes, slot))
+        self._buffer, self._bytes = slot[0], package.nbytes
+        ffi.buffer(self._buffer, package.nbytes)[:] = package
+        options = ffi.new("pn_open_options*", {"struct_size": ffi.sizeof("pn_open_options"), "allow_unsigned": 1})
+        out = ffi.new("pn_model**")
+        try:
+            lib.check(lib.c.pn_model_open(self._buffer, package.nbytes, options, out))
+        except errors.Error:
+            lib.c.pn_buffer_free(self._buffer, self._bytes)
+            raise
+        self._model = out[0]
+        self.inputs = [self._info(lib.c.pn_model_input, i) for i in range(lib.c.pn_model_input_count(self._model))]
+        self.outputs = [self._info(lib.c.pn_model_output, i) for i in range(lib.c.pn_model_output_count(self._model))]
+
+    def _info(self, get: Any, i: int) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
+        ffi = self.lib.ffi
+        name, t = ffi.new("char**"), ffi.new("pn_tensor*", {"struct_size": ffi.sizeof("pn_tensor")})
+        self.lib.check(get(self._model, i, ffi.cast("const char**", name), t))
+        return ffi.string(name[0]).decode(), np.dtype(_DTYPES[t.dtype]), tuple(t.dims[0 : t.rank])
+
+    def context(self, threads: int = 0) -> CContext:
+        """A context of its own arena: one for each thread."""
+        return CContext(self, self._model, threads)
+
+    def close(self) -> None:
+        if self._model is not None:
+            self.lib.c.pn_model_close(self._model)
+            self.lib.c.pn_buffer_free(self._buffer, self._bytes)
+            self._model = None
+
+    def __enter__(self) -> CModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CContext:
+    """A pn_context."""
+
+    def __init__(self, owner: CModel, model: Any, threads: int) -> None:
+        self.owner, self.lib = owner, owner.lib
+        ffi = self.lib.ffi
+        options = ffi.new("pn_context_options*", {"struct_size": ffi.sizeof("pn_context_options"), "threads": threads})
+        out = ffi.new("pn_context**")
+        self.lib.check(self.lib.c.pn_context_create(model, options, out))
+        self._context = ffi.gc(out[0], self.lib.c.pn_context_destroy)
+
+    def _tensor(self, array: np.ndarray, dtype: int) -> Any:
+        ffi = self.lib.ffi
+        return ffi.new("pn_tensor*", {
+            "struct_size": ffi.sizeof("pn_tensor"), "dtype": dtype, "rank": array.ndim, "dims": list(array.shape),
+            "data": ffi.cast("void*", array.ctypes.data), "bytes": array.nbytes,
+        })  # fmt: skip
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs for dense arrays in the model's order. InputError as the core words it."""
+        c, arrays = self.lib.c, [np.ascontiguousarray(x) for x in inputs]
+        outputs = [np.empty(shape, dtype) for _, dtype, shape in self.owner.outputs]
+        numbers = {np.dtype(n): k for k, n in reversed(_DTYPES.items())}
+        keep = [self._tensor(a, numbers.get(a.dtype, 0)) for a in [*arrays, *outputs]]
+        for i, t in enumerate(keep[: len(arrays)]):
+            self.lib.check(c.pn_context_bind_input(self._context, i, t))
+        for o, t in enumerate(keep[len(arrays) :]):
+            self.lib.check(c.pn_context_bind_output(self._context, o, t))
+        self.lib.check(c.pn_context_run(self._context))
+        return outputs
