@@ -3,7 +3,9 @@
 
 import numpy as np
 import pytest
-from kernel_harness import BLOCK, PLAIN, accepting, attributes, check, each_tier
+
+from tests.kernels.compare import BLOCK, accepting, check, each_tier
+from tests.kernels.harness import PLAIN, Node
 
 # (batch, channels, in, kernel, stride, dilation, pads)
 CASES = [
@@ -39,9 +41,13 @@ def operands(case, bias=True, residual=False):
 
 def attrs(case, **extra):
     _, channels, _, _, stride, dilation, pads = case
-    return attributes(
-        group=channels, strides=list(stride), dilations=list(dilation), pads=list(pads), **extra
-    )
+    return {
+        "group": channels,
+        "strides": list(stride),
+        "dilations": list(dilation),
+        "pads": list(pads),
+        **extra,
+    }
 
 
 @each_tier
