@@ -17,7 +17,19 @@ namespace pyneo {
 // The first are those of Act, with its numbers.
 enum class Fn : uint8_t {
   kNone = 0,
-  kMish = static_cast<uint8_t>(Act::kMish),
+  kRelu,
+  kClip,
+  kLeakyRelu,
+  kSigmoid,
+  kTanh,
+  kSilu,
+  kHardSigmoid,
+  kHardSwish,
+  kGelu,
+  kGeluTanh,
+  kElu,
+  kSoftplus,
+  kMish,
   kExp,
   kLog,
   kSqrt,
@@ -43,6 +55,7 @@ enum class Fn : uint8_t {
 };
 inline bool is_binary(Fn f) { return f > Fn::kLastUnary; }
 constexpr Fn fn_of(Act a) { return static_cast<Fn>(a); }
+static_assert(fn_of(Act::kSigmoid) == Fn::kSigmoid && fn_of(Act::kMish) == Fn::kMish, "the numbers agree");
 
 constexpr int kMaxChainInputs = 8;
 constexpr int kMaxChainSteps = 16;

@@ -12,7 +12,7 @@
 namespace pyneo {
 namespace PN_TIER {
 
-// x[0..n) in place; x needs no alignment. Defined in kernels/eltwise/activate.cc, once a tier.
+// x[0..n) in place; x needs no alignment. Defined in kernels/eltwise/rows.cc, once a tier.
 void act_rows(const Activation& a, float* x, int64_t n);
 // y[i] = act(x[i]); x may be y.
 void act_map(const Activation& a, const float* x, float* y, int64_t n);

@@ -20,7 +20,7 @@
 #include <cmath>
 
 #include "simd/vec.h"
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -134,6 +134,28 @@ PN_INLINE VF verf(VF x) {
   q = q * t + 1.0f;
   return vclamp(c * p / q, -1.0f, 1.0f);
 }
+
+PN_INLINE VF vsqrt(VF x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VF>(_mm512_maskz_sqrt_ps(0xffff, reinterpret_cast<__m512>(x)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<VF>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
+#else
+  for (int i = 0; i < kVec; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+// Half to even. From 2^23 on a float has no fraction.
+PN_INLINE VF vround(VF x) {
+  const VF a = vabs(x);
+  return select(a < 8388608.0f, with_sign((a + 8388608.0f) - 8388608.0f, x), x);
+}
+PN_INLINE VF vfloor(VF x) {
+  const VF r = vround(x);
+  return select(r > x, r - 1.0f, r);
+}
+PN_INLINE VF vceil(VF x) { return -vfloor(-x); }
 
 }  // namespace PN_TIER
 }  // namespace pyneo

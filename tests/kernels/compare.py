@@ -42,7 +42,9 @@ def accepting(
     ins = zip(node.inputs, _layouts(layouts, len(node.inputs), tier), strict=True)
     described = [None if x is None else (DTYPES[x.dtype.name], x.shape, lay) for x, lay in ins]
     target = {"tier": TIERS.index(tier)}
-    found = _core.kernel_list(node.op, node.blob(), described, _outputs(node, tier, out_layouts, outputs), target)
+    found = _core.kernel_list(
+        node.op, node.blob(), described, _outputs(node, tier, out_layouts, outputs), target
+    )
     return [k["name"] for k in found if k["tier"] == TIERS.index(tier)]
 
 

@@ -50,10 +50,14 @@ def attrs(case, **extra):
     }
 
 
+def conv(case, bias=True, residual=False, **extra):
+    return Node("Conv", operands(case, bias, residual), attrs(case, **extra))
+
+
 @each_tier
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_matches_reference(case, tier):
-    check("Conv", attrs(case), operands(case), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
+    check(conv(case), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
 
 
 @each_tier
@@ -61,16 +65,7 @@ def test_matches_reference(case, tier):
 @pytest.mark.parametrize("act", ["relu", "clip", "silu", "hard_swish", "leaky_relu"])
 def test_activation(act, bias, tier):
     limits = {"act_alpha": 0.0, "act_beta": 1.5} if act == "clip" else {}
-    case = CASES[2]
-    check(
-        "Conv",
-        attrs(case, act=act, **limits),
-        operands(case, bias),
-        "f32_depthwise",
-        tier,
-        [BLOCK, PLAIN, PLAIN],
-        BLOCK,
-    )
+    check(conv(CASES[2], bias, act=act, **limits), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
 
 
 @each_tier
@@ -78,18 +73,15 @@ def test_activation(act, bias, tier):
     "act,post", [("", "relu"), ("relu", ""), ("silu", "tanh"), ("clip", "sigmoid"), ("", "")]
 )
 def test_residual_is_added_between_the_activations(act, post, tier):
-    case = CASES[1]
-    inputs = operands(case, residual=True)
-    blob = attrs(case, act=act, post_act=post, act_alpha=-0.5, act_beta=0.75)
-    check("Conv", blob, inputs, "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN, BLOCK], BLOCK)
+    node = conv(CASES[1], residual=True, act=act, post_act=post, act_alpha=-0.5, act_beta=0.75)
+    check(node, "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN, BLOCK], BLOCK)
 
 
 @each_tier
-def test_post_activation_without_residual(tier):
-    case = CASES[1]
-    for act, post in [("", "clip"), ("tanh", "relu"), ("relu", "tanh")]:
-        blob = attrs(case, act=act, post_act=post, post_act_alpha=-0.5, post_act_beta=0.75)
-        check("Conv", blob, operands(case), "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
+@pytest.mark.parametrize("act,post", [("", "clip"), ("tanh", "relu"), ("relu", "tanh")])
+def test_post_activation_without_residual(act, post, tier):
+    node = conv(CASES[1], act=act, post_act=post, post_act_alpha=-0.5, post_act_beta=0.75)
+    check(node, "f32_depthwise", tier, [BLOCK, PLAIN, PLAIN], BLOCK)
 
 
 @each_tier
@@ -97,11 +89,11 @@ def test_one_dimension(tier):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((2, 19, 50), dtype=np.float32)
     w = rng.standard_normal((19, 1, 5), dtype=np.float32)
-    check("Conv", attributes(group=19, pads=[2, 2]), [x, w], "f32_depthwise", tier, [BLOCK, PLAIN], BLOCK)
+    check(Node("Conv", [x, w], {"group": 19, "pads": [2, 2]}), "f32_depthwise", tier, [BLOCK, PLAIN], BLOCK)
 
 
 @each_tier
 def test_refuses_other_groups(tier):
     x, w = np.zeros((1, 32, 8, 8), np.float32), np.zeros((32, 2, 3, 3), np.float32)
-    names = accepting("Conv", attributes(group=16), [x, w], tier, [BLOCK, PLAIN], BLOCK)
+    names = accepting(Node("Conv", [x, w], {"group": 16}), tier, [BLOCK, PLAIN], BLOCK)
     assert not [n for n in names if n.startswith("f32_depthwise")]
