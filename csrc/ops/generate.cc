@@ -164,6 +164,7 @@ Status run_eye(RunContext& c) {
   const int64_t k = c.attrs.i64("k", 0), rows = y.dim(0), columns = y.dim(1);
   const size_t size = dtype_size(y.desc.dtype);
   const uint64_t one = one_of(y.desc.dtype);
+  if (y.desc.elements() == 0) return Status::kOk;
   memset(y.data, 0, static_cast<size_t>(y.desc.bytes()));
   if (k <= -rows || k >= columns) return Status::kOk;
   for (int64_t i = k < 0 ? -k : 0; i < rows && i + k < columns; ++i) {
