@@ -27,6 +27,7 @@ from pyneo.errors import (
 )
 
 if TYPE_CHECKING:
+    from pyneo.compiler.driver import compile
     from pyneo.model import Model
     from pyneo.package.package import Package
     from pyneo.package.signing.keys import keygen

@@ -39,6 +39,8 @@ def compile(  # noqa: A001  (the name of the public API)
     release: int = 1,
     expires: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    devices: Sequence[str] = (),
+    tenants: Sequence[str] = (),
     progress: bool | None = None,
 ) -> Package:
     """Compiles an ONNX model into a package.
@@ -46,7 +48,8 @@ def compile(  # noqa: A001  (the name of the public API)
     model: a path, the file's bytes, or an onnx.ModelProto. target: "host" or a name of
     `pyneo compile --targets`. shapes: input name -> shape, for inputs whose shape the model leaves open.
     precision: "fp32". version, release, expires, metadata: what the manifest says of the model; release
-    only grows (a device can refuse older ones). progress: None shows progress on a terminal.
+    only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
+    it. progress: None shows progress on a terminal.
 
     Raises CompileError, whose `problems` lists every unsupported operator and contradiction at once, and
     TargetError for an unknown target.
@@ -76,9 +79,11 @@ def compile(  # noqa: A001  (the name of the public API)
             compiler=pyneo.__version__,
             minimum_runtime=pyneo.__version__,
             expires=expires,
+            devices=tuple(devices),
+            tenants=tuple(tenants),
             metadata=dict(metadata or {}),
         )
-        sections = [Section(Kind.PLAN, lowered.plan), Section(Kind.WEIGHTS, memoryview(lowered.weights))]
+        sections = [Section(Kind.PLAN, lowered.plan), Section(Kind.WEIGHTS, lowered.weights.data)]
         return Package(manifest, sections, make_report(manifest.name, machine, lowered))
 
 

@@ -21,8 +21,11 @@ class Progress:
         if not self._enabled or time.monotonic() - self._start < 1:
             return
         if self._status is None:
-            from rich.console import Console
-
+            try:
+                from rich.console import Console
+            except ImportError:  # a device that has no compiler installed
+                self._enabled = False
+                return
             self._status = Console(stderr=True).status(what)
             self._status.start()
         self._status.update(what)

@@ -117,3 +117,10 @@ def relu(shape: tuple[int, ...] = (1, 3), key: PrivateKey | None = KEY, **fields
     if key is not None:
         p.sign(key)
     return p.to_bytes()
+
+
+def replace_manifest(m: Manifest, **fields) -> Manifest:
+    """The manifest with other fields."""
+    from dataclasses import replace
+
+    return replace(m, **fields)

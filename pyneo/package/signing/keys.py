@@ -154,7 +154,7 @@ def load_private_key(source: PathLike | bytes | PrivateKey, password: bytes | No
     if isinstance(source, Ed25519PrivateKey):
         return PrivateKey(source)
     where = "the key" if isinstance(source, bytes) else os.fspath(source)
-    pem = source if isinstance(source, bytes) else _read(os.fspath(source), private=True)
+    pem = source if isinstance(source, bytes) else _read(os.fspath(source))
     if _BEGIN.encode() in pem:
         raise SignatureError(f"{where} is a public key; signing takes the private one (.key)", "bad-key")
     try:
@@ -168,6 +168,8 @@ def load_private_key(source: PathLike | bytes | PrivateKey, password: bytes | No
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise SignatureError(f"{where} is not an Ed25519 key; make one with pyneo keygen", "bad-key")
+    if not isinstance(source, bytes) and os.stat(source).st_mode & 0o077:
+        warnings.warn(f"{where} can be read by others; run chmod 600 on it", stacklevel=3)
     return PrivateKey(key)
 
 
@@ -223,7 +225,7 @@ def _parse_pem(pem: bytes, where: str) -> list[PublicKey]:
     return keys
 
 
-def _read(path: str, private: bool = False) -> bytes:
+def _read(path: str) -> bytes:
     import stat
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -232,10 +234,5 @@ def _read(path: str, private: bool = False) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_FILE:
             raise SignatureError(
                 f"{path} is no key file: expected a regular file of at most {_MAX_KEY_FILE} bytes", "bad-key"
-            )
-        if private and status.st_mode & 0o077:
-            warnings.warn(
-                f"{path} can be read by others (mode {status.st_mode & 0o777:04o}); run chmod 600 on it",
-                stacklevel=4,
             )
         return f.read(_MAX_KEY_FILE + 1)
