@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that onnxruntime's optimiser writes (domain com.microsoft), in terms of standard ones.
+
+Fusions are undone here and made again by the passes, which know what the target's kernels can do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ....ir.graph import Value
+from ..limits import Problem
+from .rule import Emitter, Op, rule, scalar
+
+_MS = "com.microsoft."
+
+# Activation names of the Fused* operators -> standard operator and the names of its parameters.
+_ACTIVATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Relu": ("Relu", ()),
+    "Sigmoid": ("Sigmoid", ()),
+    "Tanh": ("Tanh", ()),
+    "LeakyRelu": ("LeakyRelu", ("alpha",)),
+    "HardSigmoid": ("HardSigmoid", ("alpha", "beta")),
+}
+
+
+def _activate(b: Emitter, op: Op, x: Value, name: str, params: list[float]) -> None:
+    """Emits the activation from `x` into the Op's first output."""
+    if not name:
+        b.emit_into("Identity", [x], None, op.outputs[:1])
+        return
+    if name == "Clip":
+        bounds = [scalar(b, p, x) for p in params]
+        b.emit_into("Clip", [x, *bounds], None, op.outputs[:1])
+        return
+    if name not in _ACTIVATIONS:
+        raise Problem(f"its activation {name!r} is unknown; expected Clip or {', '.join(_ACTIVATIONS)}")
+    standard, names = _ACTIVATIONS[name]
+    b.emit_into(standard, [x], {n: [p] for n, p in zip(names, params, strict=False)}, op.outputs[:1])
+
+
+@rule(_MS + "FusedConv")
+def fused_conv(op: Op, b: Emitter) -> bool:
+    name, params = op.take_str("activation", ""), op.take_floats("activation_params") or []
+    residual = op.input(3)
+    (y,) = b.emit("Conv", op.inputs[:3], op.attrs)
+    if residual is not None:
+        (y,) = b.emit("Add", [y, residual])
+    _activate(b, op, y, name, params)
+    return True
+
+
+@rule(_MS + "FusedGemm")
+def fused_gemm(op: Op, b: Emitter) -> bool:
+    name = op.take_str("activation", "Relu")
+    params = [op.take_float(f"activation_{p}", 0.0) for p in _ACTIVATIONS.get(name, ("", ()))[1]]
+    for unused in ("activation_alpha", "activation_beta", "activation_gamma"):
+        op.attrs.pop(unused, None)
+    (y,) = b.emit("Gemm", op.inputs, op.attrs)
+    _activate(b, op, y, name, params)
+    return True
+
+
+@rule(_MS + "FusedMatMul", _MS + "TransposeMatMul")
+def fused_matmul(op: Op, b: Emitter) -> bool:
+    if op.take_int("transBatchA", 0) or op.take_int("transBatchB", 0):
+        raise Problem("transBatchA and transBatchB are not supported; disable the optimiser that wrote them")
+    alpha = op.take_float("alpha", 1.0)
+    operands = []
+    for i, name in ((0, "transA"), (1, "transB")):
+        x = op.required(i)
+        if op.take_int(name, 0):
+            # Rank-free transposition of the last two axes.
+            (x,) = b.emit("Einsum", [x], {"equation": "...ij->...ji"})
+        operands.append(x)
+    if alpha == 1.0:
+        b.emit_into("MatMul", operands, None, op.outputs)
+    else:
+        (y,) = b.emit("MatMul", operands)
+        b.emit_into("Mul", [y, scalar(b, alpha, y)], None, op.outputs)
+    return True
+
+
+@rule(_MS + "Gelu")
+def gelu(op: Op, b: Emitter) -> None:
+    op.type = "Gelu"
+
+
+@rule(_MS + "BiasGelu", _MS + "FastGelu")
+def biased_gelu(op: Op, b: Emitter) -> bool:
+    x, bias = op.required(0), op.input(1)
+    if bias is not None:
+        (x,) = b.emit("Add", [x, bias])
+    b.emit_into("Gelu", [x], {"approximate": "tanh" if op.type == _MS + "FastGelu" else "none"}, op.outputs)
+    return True
+
+
+@rule(_MS + "SkipLayerNormalization", _MS + "SkipSimplifiedLayerNormalization")
+def skip_layer_norm(op: Op, b: Emitter) -> bool:
+    """input + skip (+ bias), normalised over the last axis; output 3 is the sum."""
+    rms = "Simplified" in op.type
+    x, skip, gamma = op.required(0), op.required(1), op.required(2)
+    beta, bias = (None, op.input(3)) if rms else (op.input(3), op.input(4))
+    total = op.output(3)
+    epsilon = [op.take_float("epsilon", 1e-12)]
+    if bias is not None:
+        (x,) = b.emit("Add", [x, bias])
+    if total is None:
+        (total,) = b.emit("Add", [x, skip])
+    else:
+        b.emit_into("Add", [x, skip], None, [total])
+    if rms:
+        b.emit_into("RMSNormalization", [total, gamma], {"axis": [-1], "epsilon": epsilon}, op.outputs[:1])
+    else:
+        b.emit_into(
+            "LayerNormalization", [total, gamma, beta], {"axis": [-1], "epsilon": epsilon}, op.outputs[:1]
+        )
+    return True
+
+
+@rule("SimplifiedLayerNormalization", _MS + "SimplifiedLayerNormalization")
+def simplified_layer_norm(op: Op, b: Emitter) -> None:
+    op.type = "RMSNormalization"
+    op.outputs = op.outputs[:1]
+
+
+@rule(_MS + "QLinearAdd", _MS + "QLinearMul")
+def qlinear_binary(op: Op, b: Emitter) -> bool:
+    a_scale, a_zero, c_scale, c_zero, y_scale = (op.required(i) for i in (1, 2, 4, 5, 6))
+    (a,) = b.emit("DequantizeLinear", [op.required(0), a_scale, a_zero])
+    (c,) = b.emit("DequantizeLinear", [op.required(3), c_scale, c_zero])
+    (y,) = b.emit("Add" if op.type.endswith("Add") else "Mul", [a, c])
+    b.emit_into("QuantizeLinear", [y, y_scale, op.input(7)], None, op.outputs)
+    return True
+
+
+@rule(_MS + "DynamicQuantizeMatMul", _MS + "MatMulIntegerToFloat")
+def integer_matmul_to_float(op: Op, b: Emitter) -> bool:
+    """MatMulInteger, scaled back to float, plus a bias; the dynamic form quantises its left operand first."""
+    if op.type.endswith("DynamicQuantizeMatMul"):
+        weight, w_scale, w_zero, bias = op.required(1), op.required(2), op.input(3), op.input(4)
+        a, a_scale, a_zero = b.emit("DynamicQuantizeLinear", [op.required(0)], outputs=3)
+    else:
+        a, weight, a_scale, w_scale = (op.required(i) for i in range(4))
+        a_zero, w_zero, bias = op.input(4), op.input(5), op.input(6)  # type: ignore[assignment]
+    (product,) = b.emit("MatMulInteger", [a, weight, a_zero, w_zero])
+    (real,) = b.emit("Cast", [product], {"to": [1]})
+    (scale,) = b.emit("Mul", [a_scale, w_scale])
+    if bias is None:
+        b.emit_into("Mul", [real, scale], None, op.outputs)
+    else:
+        (scaled,) = b.emit("Mul", [real, scale])
+        b.emit_into("Add", [scaled, bias], None, op.outputs)
+    return True
+
+
+@rule(_MS + "QGemm")
+def qgemm(op: Op, b: Emitter) -> bool:
+    a, a_scale, a_zero, w, w_scale, w_zero = (op.required(i) for i in range(6))
+    if op.take_int("transA", 0):
+        (a,) = b.emit("Transpose", [a], {"perm": [1, 0]})
+    if op.take_int("transB", 0):
+        (w,) = b.emit("Transpose", [w], {"perm": [1, 0]})
+    (product,) = b.emit("MatMulInteger", [a, w, a_zero, w_zero])
+    bias, y_scale, y_zero = op.input(6), op.input(7), op.input(8)
+    if bias is not None:
+        (product,) = b.emit("Add", [product, bias])
+    (real,) = b.emit("Cast", [product], {"to": [1]})
+    (scale,) = b.emit("Mul", [a_scale, w_scale])
+    alpha = op.take_float("alpha", 1.0)
+    if alpha != 1.0:
+        (scale,) = b.emit("Mul", [scale, b.const(np.array(alpha, np.float32))])
+    if y_scale is None:
+        b.emit_into("Mul", [real, scale], None, op.outputs)
+    else:
+        (scaled,) = b.emit("Mul", [real, scale])
+        b.emit_into("QuantizeLinear", [scaled, y_scale, y_zero], None, op.outputs)
+    return True
