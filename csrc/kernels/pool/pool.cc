@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MaxPool and AveragePool over channel blocks, 1 or 2 spatial axes: a pixel of a block is one vector,
+// four outputs run side by side where their windows lie inside the image.
+#include "kernels/kernel.h"
+#include "kernels/spread.h"
+#include "ops/window.h"
+#include "simd/math.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
+constexpr int kTile = 4;
+
+struct Axis {
+  int64_t in, out, kernel, stride, dilation, begin, end;
+
+  // Taps of the window at output position `at` that lie inside: [*lo, *hi).
+  void inside(int64_t at, int64_t* lo, int64_t* hi) const {
+    const int64_t first = at * stride - begin;
+    *lo = first < 0 ? ceil_div(-first, dilation) : 0;
+    *hi = first >= in ? 0 : ceil_div(in - first, dilation);
+    if (*hi > kernel) *hi = kernel;
+    if (*lo > *hi) *lo = *hi;
+  }
+  // Taps inside the input or its padding.
+  int64_t padded(int64_t at) const {
+    const int64_t left = ceil_div(in + begin + end - at * stride, dilation);
+    return left < kernel ? left : kernel;
+  }
+};
+
+struct State {
+  int64_t planes;
+  Axis h, w;
+  bool include_pad;
+};
+
+struct Max {
+  static constexpr bool kMean = false;
+  static VF start() { return splat(-INFINITY); }
+  // A NaN beats every number and stays.
+  static VF fold(VF a, VF v) { return select((v > a) | (v != v), v, a); }
+};
+struct Mean {
+  static constexpr bool kMean = true;
+  static VF start() { return VF{}; }
+  static VF fold(VF a, VF v) { return a + v; }
+};
+
+template <typename Op>
+void row(const State& s, const float* x, float* y, int64_t oh) {
+  int64_t kh0, kh1;
+  s.h.inside(oh, &kh0, &kh1);
+  const int64_t ih = oh * s.h.stride - s.h.begin;
+  const int64_t line = s.w.in * kVec, step = s.w.dilation * kVec, next = s.w.stride * kVec;
+  auto finish = [&](VF v, int64_t ow, int64_t taps) {
+    if (Op::kMean) {
+      if (s.include_pad) taps = s.h.padded(oh) * s.w.padded(ow);
+      v = taps > 0 ? v / static_cast<float>(taps) : VF{};
+    } else if (taps == 0) {
+      v = splat(-__FLT_MAX__);
+    }
+    store(y + ow * kVec, v);
+  };
+  for (int64_t ow = 0; ow < s.w.out;) {
+    const int64_t iw = ow * s.w.stride - s.w.begin;
+    const int64_t reach = iw + (kTile - 1) * s.w.stride + (s.w.kernel - 1) * s.w.dilation;
+    if (iw >= 0 && reach < s.w.in && ow + kTile <= s.w.out) {
+      VF acc[kTile];
+#pragma GCC unroll 4
+      for (int t = 0; t < kTile; ++t) acc[t] = Op::start();
+      for (int64_t k = kh0; k < kh1; ++k) {
+        const float* p = x + (ih + k * s.h.dilation) * line + iw * kVec;
+        for (int64_t q = 0; q < s.w.kernel; ++q, p += step) {
+#pragma GCC unroll 4
+          for (int t = 0; t < kTile; ++t) acc[t] = Op::fold(acc[t], load(p + t * next));
+        }
+      }
+#pragma GCC unroll 4
+      for (int t = 0; t < kTile; ++t) finish(acc[t], ow + t, (kh1 - kh0) * s.w.kernel);
+      ow += kTile;
+      continue;
+    }
+    int64_t kw0, kw1;
+    s.w.inside(ow, &kw0, &kw1);
+    VF acc = Op::start();
+    for (int64_t k = kh0; k < kh1; ++k) {
+      const float* p = x + (ih + k * s.h.dilation) * line + (iw + kw0 * s.w.dilation) * kVec;
+      for (int64_t q = kw0; q < kw1; ++q, p += step) acc = Op::fold(acc, load(p));
+    }
+    finish(acc, ow, (kh1 - kh0) * (kw1 - kw0));
+    ++ow;
+  }
+}
+
+bool accepts(const KernelQuery& q) {
+  const TensorDesc& x = *q.in[0];
+  return x.dtype == DType::kF32 && x.layout == kBlocked && q.out[0]->layout == kBlocked && q.n_out == 1 &&
+         (x.shape.rank == 3 || x.shape.rank == 4);
+}
+
+float cost(const KernelQuery& q) {
+  const double taps = static_cast<double>(q.attrs.ints("kernel_shape").size > 0 ? q.attrs.ints("kernel_shape")[0] : 3);
+  return static_cast<float>(static_cast<double>(q.out[0]->bytes()) * (2e-5 + taps * taps * 1e-5) +
+                            static_cast<double>(q.in[0]->bytes()) * 3e-5 + 0.2);
+}
+
+Status prepare(const KernelQuery& q, void* state) {
+  State& s = *static_cast<State*>(state);
+  Window v;
+  PN_TRY(read_window("Pool", q.attrs, q.in[0]->shape, nullptr, true, &v));
+  auto axis = [&](int i) {
+    return Axis{v.in[i], v.out[i], v.kernel[i], v.stride[i], v.dilation[i], v.pad_begin[i], v.pad_end[i]};
+  };
+  s.h = v.spatial == 2 ? axis(0) : Axis{1, 1, 1, 1, 1, 0, 0};
+  s.w = axis(v.spatial - 1);
+  s.planes = q.in[0]->shape[0] * ceil_div(q.in[0]->shape[1], kVec);
+  s.include_pad = q.attrs.i64("count_include_pad", 0) != 0;
+  return Status::kOk;
+}
+
+template <typename Op>
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const float* x = c.in[0]->as<const float>();
+  float* y = c.out[0]->as<float>();
+  const int64_t work = s.w.out * kVec * (1 + s.h.kernel * s.w.kernel / 2);
+  spread(*c.pool, s.planes * s.h.out, work, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      row<Op>(s, x + i / s.h.out * s.h.in * s.w.in * kVec, y + i * s.w.out * kVec, i % s.h.out);
+    }
+  });
+  return Status::kOk;
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+#if PN_VEC == 16
+#define PN_BLOCK "c16"
+#else
+#define PN_BLOCK "c8"
+#endif
+
+PN_KERNEL_TABLE(pool)
+PN_KERNEL_ROWS(pool) = {
+    {"f32_max_pool_" PN_BLOCK, "MaxPool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State),
+     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Max>},
+    {"f32_average_pool_" PN_BLOCK, "AveragePool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State),
+     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Mean>},
+};
+PN_KERNEL_COUNT(pool);
+
+}  // namespace pyneo

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reductions over one run of neighbouring axes: the input seen as [outer, length, inner]. inner == 1 is a
+// row reduced across lanes; otherwise vectors along `inner` are folded over `length`. A blocked tensor
+// reduced over all its pixels is [N * C/V, pixels, V].
+#include "kernels/kernel.h"
+#include "kernels/spread.h"
+#include "simd/math.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
+
+enum class Kind : uint8_t { kSum, kMean, kMax, kSquares };
+
+struct State {
+  int64_t outer, length, inner;
+  int64_t channels;  // of a blocked input whose output is plain; else 0
+};
+
+// Columns: lanes stay apart. Four running results hide the latency of the additions.
+template <Kind kind>
+PN_INLINE VF fold(VF a, VF v) {
+  if (kind == Kind::kMax) return select((v > a) | (v != v), v, a);  // NaN wins and stays
+  return kind == Kind::kSquares ? a + v * v : a + v;
+}
+template <Kind kind>
+PN_INLINE VF start() {
+  return kind == Kind::kMax ? splat(-INFINITY) : VF{};
+}
+template <Kind kind>
+PN_INLINE VF merge(VF a, VF b) {
+  return kind == Kind::kMax ? fold<Kind::kMax>(a, b) : a + b;
+}
+
+// `length` vectors, `step` floats apart, the last ones short by kVec - lanes.
+template <Kind kind>
+__attribute__((noinline)) VF column(const float* x, int64_t length, int64_t step, int lanes) {
+  VF a = start<kind>(), b = a, c = a, d = a;
+  int64_t k = 0;
+  if (lanes == kVec) {
+    for (; k + 4 <= length; k += 4, x += 4 * step) {
+      a = fold<kind>(a, load(x));
+      b = fold<kind>(b, load(x + step));
+      c = fold<kind>(c, load(x + 2 * step));
+      d = fold<kind>(d, load(x + 3 * step));
+    }
+  }
+  for (; k < length; ++k, x += step) a = fold<kind>(a, lanes == kVec ? load(x) : load_n(x, lanes));
+  return merge<kind>(merge<kind>(a, b), merge<kind>(c, d));
+}
+
+template <Kind kind>
+__attribute__((noinline)) float row(const float* x, int64_t n) {
+  const VF v = column<kind>(x, n / kVec, kVec, kVec);
+  float r = v[0];
+  for (int i = 1; i < kVec; ++i) {
+    r = kind == Kind::kMax ? (v[i] > r || v[i] != v[i] ? v[i] : r) : r + v[i];
+  }
+  for (int64_t i = n & -kVec; i < n; ++i) {
+    r = kind == Kind::kMax ? (x[i] > r || x[i] != x[i] ? x[i] : r) : kind == Kind::kSquares ? r + x[i] * x[i] : r + x[i];
+  }
+  return r;
+}
+
+template <Kind kind>
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const float* x = c.in[0]->as<const float>();
+  float* y = c.out[0]->as<float>();
+  const float scale = kind == Kind::kMean ? 1.0f / static_cast<float>(s.length) : 1.0f;
+  if (s.inner == 1) {
+    spread(*c.pool, s.outer, s.length, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) y[i] = row<kind>(x + i * s.length, s.length) * scale;
+    });
+    return Status::kOk;
+  }
+  const int64_t strips = ceil_div(s.inner, kVec);
+  spread(*c.pool, s.outer * strips, s.length * kVec, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t o = i / strips, at = i % strips * kVec;
+      const int lanes = s.inner - at < kVec ? static_cast<int>(s.inner - at) : kVec;
+      const VF v = column<kind>(x + o * s.length * s.inner + at, s.length, s.inner, lanes) * scale;
+      if (s.channels == 0) {
+        float* to = y + o * s.inner + at;
+        lanes == kVec ? store(to, v) : store_n(to, v, lanes);
+        continue;
+      }
+      const int64_t blocks = ceil_div(s.channels, kVec), n = o / blocks, c0 = o % blocks * kVec;
+      const int64_t live = s.channels - c0;
+      store_n(y + n * s.channels + c0, v, live < kVec ? static_cast<int>(live) : kVec);
+    }
+  });
+  return Status::kOk;
+}
+
+// Marks the axes to reduce; false where they are not known.
+bool read_axes(const KernelQuery& q, bool global, bool* reduced) {
+  const Shape& x = q.in[0]->shape;
+  for (int i = 0; i < x.rank; ++i) reduced[i] = global && i >= 2;
+  if (global) return true;
+  int64_t n = 0;
+  if (q.has(1)) {
+    if (!q.values || !q.values[1] || q.in[1]->dtype != DType::kI64) return false;
+    n = q.in[1]->elements();
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t a = static_cast<const int64_t*>(q.values[1])[i];
+      if (a < -x.rank || a >= x.rank) return false;
+      reduced[a < 0 ? a + x.rank : a] = true;
+    }
+  }
+  if (n == 0) {
+    if (q.attrs.i64("noop_with_empty_axes", 0) != 0) return false;
+    for (int i = 0; i < x.rank; ++i) reduced[i] = true;
+  }
+  return true;
+}
+
+template <bool global>
+bool fill(const KernelQuery& q, State* s) {
+  const TensorDesc &x = *q.in[0], &y = *q.out[0];
+  bool reduced[kMaxRank];
+  if (x.dtype != DType::kF32 || x.shape.rank < 1 || !read_axes(q, global, reduced)) return false;
+  int first = 0, end = x.shape.rank;
+  while (first < end && !reduced[first]) ++first;
+  while (end > first && !reduced[end - 1]) --end;
+  for (int i = first; i < end; ++i) {
+    if (!reduced[i] && x.shape[i] != 1) return false;
+  }
+  s->channels = 0;
+  if (x.layout == Layout::kPlain) {
+    s->outer = x.shape.product(0, first);
+    s->length = x.shape.product(first, end);
+    s->inner = x.shape.product(end, x.shape.rank);
+    return s->length > 0 && y.layout == Layout::kPlain;
+  }
+  // Blocked: all pixels, no channel; the output is [N, C, 1...] or, plain, [N, C].
+  if (x.layout != kBlocked || x.shape.rank < 3 || first < 2 || x.shape.product(2, x.shape.rank) != x.shape.product(first, end)) {
+    return false;
+  }
+  s->outer = x.shape[0] * ceil_div(x.shape[1], kVec);
+  s->length = x.shape.product(2, x.shape.rank);
+  s->inner = kVec;
+  if (y.layout == Layout::kPlain) s->channels = x.shape[1];
+  return s->length > 0 && (y.layout == Layout::kPlain || (y.layout == kBlocked && y.shape.rank == x.shape.rank));
+}
+
+template <bool global>
+bool accepts(const KernelQuery& q) {
+  State s;
+  return fill<global>(q, &s);
+}
+template <bool global>
+Status prepare(const KernelQuery& q, void* state) {
+  if (fill<global>(q, static_cast<State*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "a reduction was prepared for operands it does not accept");
+}
+float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 4e-5f + 0.2f; }
+
+}  // namespace
+}  // namespace PN_TIER
+
+#define PN_ROW(name, op, global, kind)                                                                             \
+  {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::State), PN_TIER::accepts<global>, PN_TIER::cost, nullptr, nullptr,       \
+   nullptr, nullptr, PN_TIER::prepare<global>, PN_TIER::run<PN_TIER::Kind::kind>}
+
+PN_KERNEL_TABLE(reduce)
+PN_KERNEL_ROWS(reduce) = {
+    PN_ROW("f32_global_average_pool", "GlobalAveragePool", true, kMean),
+    PN_ROW("f32_global_max_pool", "GlobalMaxPool", true, kMax),
+    PN_ROW("f32_reduce_mean", "ReduceMean", false, kMean),
+    PN_ROW("f32_reduce_sum", "ReduceSum", false, kSum),
+    PN_ROW("f32_reduce_max", "ReduceMax", false, kMax),
+    PN_ROW("f32_reduce_sum_square", "ReduceSumSquare", false, kSquares),
+};
+PN_KERNEL_COUNT(reduce);
+
+}  // namespace pyneo
