@@ -71,6 +71,19 @@ void for_ranges(Pool* pool, int64_t total, F&& f) {
   });
 }
 
+// f(begin, end) over [0, total) items of `cost` elements each: split over the pool when there is enough
+// work in all, with enough items a task to be worth waking a thread for.
+template <typename F>
+void for_groups(Pool* pool, int64_t total, int64_t cost, F&& f) {
+  if (total <= 0) return;
+  cost = cost > 0 ? cost : 1;
+  const int64_t each = cost < kTaskElements / 4 ? kTaskElements / 4 / cost : 1;
+  if (total <= each || pool->size() == 1) return f(int64_t{0}, total);
+  pool->run(ceil_div(total, each), [&](int64_t task, int) {
+    f(task * each, (task + 1) * each < total ? (task + 1) * each : total);
+  });
+}
+
 // in[k]: n dense elements of the operand's class. Returns false on a data error (division by zero).
 // `out` may be one of the inputs.
 using Loop = bool (*)(const void* const* in, void* out, int64_t n, const void* params);

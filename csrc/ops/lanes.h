@@ -20,18 +20,12 @@ struct Lanes {
   // f(first, count): `count` <= kBlock neighbouring lanes whose first elements are at flat offsets
   // first .. first + count. Split over the pool when the tensor is large.
   template <typename F>
-  void each_group(const Pool* pool, F&& f) const {
+  void each_group(Pool* pool, F&& f) const {
     if (outer == 0 || inner == 0) return;
     const int64_t groups = ceil_div(inner, kBlock);
-    const Pool serial = Pool::serial();
-    const Pool& p = outer * length * inner > kTaskElements ? *pool : serial;
-    // Several short lanes a task, so that a task is worth waking a thread for.
-    const int64_t cost = length * (inner < kBlock ? inner : kBlock) + 1;
-    const int64_t each = cost < kTaskElements / 4 ? kTaskElements / 4 / cost : 1;
-    const int64_t total = outer * groups;
-    p.run(ceil_div(total, each), [&](int64_t task, int) {
-      const int64_t end = (task + 1) * each < total ? (task + 1) * each : total;
-      for (int64_t g = task * each; g < end; ++g) {
+    const int64_t cost = length * (inner < kBlock ? inner : kBlock);
+    for_groups(pool, outer * groups, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t g = begin; g < end; ++g) {
         const int64_t at = g % groups * kBlock;
         f(g / groups * length * inner + at, inner - at < kBlock ? inner - at : kBlock);
       }

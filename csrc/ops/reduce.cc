@@ -8,7 +8,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "ops/elementwise.h"
+#include "ops/fold_plan.h"
 
 namespace pyneo {
 namespace {
@@ -35,46 +35,6 @@ Status plan_axes(const char* op, const Attrs& attrs, const Shape& x, const int64
     }
   }
   return Status::kOk;
-}
-
-// The input as alternating runs of kept and reduced dims, outermost first, one-element dims dropped.
-struct Plan {
-  int kept = 0, folded = 0;
-  int64_t kept_dims[kMaxRank], kept_strides[kMaxRank];
-  int64_t fold_dims[kMaxRank], fold_strides[kMaxRank];
-  int64_t outputs = 1, folds = 1;
-
-  void build(const Shape& x, const bool* reduced) {
-    int64_t stride = 1;
-    int previous = -1;  // 1: reduced, 0: kept; built from the inside out
-    for (int i = x.rank - 1; i >= 0; --i) {
-      const int kind = reduced[i] ? 1 : 0;
-      (kind ? folds : outputs) *= x[i];
-      if (x[i] != 1) {
-        int& count = kind ? folded : kept;
-        int64_t* dims = kind ? fold_dims : kept_dims;
-        int64_t* strides = kind ? fold_strides : kept_strides;
-        if (previous == kind) {
-          dims[count - 1] *= x[i];
-        } else {
-          dims[count] = x[i];
-          strides[count++] = stride;
-        }
-        previous = kind;
-      }
-      stride *= x[i];
-    }
-  }
-};
-
-// Offset of flat index `at` in dims listed innermost first.
-int64_t offset_of(int64_t at, int rank, const int64_t* dims, const int64_t* strides) {
-  int64_t offset = 0;
-  for (int i = 0; i < rank; ++i) {
-    offset += at % dims[i] * strides[i];
-    at /= dims[i];
-  }
-  return offset;
 }
 
 // --- what is done to elements: T is double, int64_t or uint64_t ----------------------------------------
@@ -226,7 +186,7 @@ void finish(Finish how, Cls cls, DType t, int64_t count, void* totals, int64_t n
 // One reduction at work: a block of n outputs from flat output index `at`, into totals (class e.cls).
 struct Engine {
   const Row* row;
-  Plan plan;
+  FoldPlan plan;
   Cls cls;
   Folds fold;
   DType t;
@@ -235,19 +195,6 @@ struct Engine {
 
   const uint8_t* element(int64_t offset) const { return x + offset * size; }
 
-  // A function of each run of at most kBlock contiguous elements under one output at `base`.
-  template <typename F>
-  void each_run(int64_t base, F&& f) const {
-    if (plan.folds == 0) return;
-    const bool contiguous = plan.folded > 0 && plan.fold_strides[0] == 1;
-    const int64_t inner = contiguous ? plan.fold_dims[0] : 1;
-    const int skip = contiguous ? 1 : 0;
-    for (int64_t k = 0; k < plan.folds / inner; ++k) {
-      const int64_t at = base + offset_of(k, plan.folded - skip, plan.fold_dims + skip, plan.fold_strides + skip);
-      for (int64_t i = 0; i < inner; i += kBlock) f(at + i, inner - i < kBlock ? inner - i : kBlock);
-    }
-  }
-
   // exp(x - top) summed; infinities of either sign are their own result.
   void log_sum_exp(int64_t at, int64_t step, int64_t n, double* totals) const {
     double block[kBlock];
@@ -255,7 +202,7 @@ struct Engine {
       const double top = totals[i];
       if (std::isinf(top) || top != top) continue;
       double sum = 0;
-      each_run(at + i * step, [&](int64_t offset, int64_t count) {
+      plan.each_run(at + i * step, [&](int64_t offset, int64_t count) {
         load_block(t, element(offset), count, Cls::kF64, block);
         for (int64_t k = 0; k < count; ++k) sum += std::exp(block[k] - top);
       });
@@ -269,19 +216,18 @@ struct Engine {
     uint64_t start = 0;
     start_value(*row, t, cls, &start);
     for (int64_t i = 0; i < n; ++i) memcpy(totals + i * 8, &start, 8);
-    const bool side_by_side = plan.kept > 0 && plan.kept_strides[0] == 1;
-    if (side_by_side) {
-      const int64_t base = offset_of(at, plan.kept, plan.kept_dims, plan.kept_strides);
+    if (plan.side_by_side()) {
+      const int64_t base = plan.base_of(at);
       for (int64_t k = 0; k < plan.folds; ++k) {
-        const int64_t offset = base + offset_of(k, plan.folded, plan.fold_dims, plan.fold_strides);
+        const int64_t offset = base + plan.fold_offset(k);
         load_block(t, element(offset), n, cls, block);
         fold.each(block, n, totals);
       }
       if (row->finish == Finish::kLogSumExp) log_sum_exp(base, 1, n, reinterpret_cast<double*>(totals));
     } else {
       for (int64_t i = 0; i < n; ++i) {
-        const int64_t base = offset_of(at + i, plan.kept, plan.kept_dims, plan.kept_strides);
-        each_run(base, [&](int64_t offset, int64_t count) {
+        const int64_t base = plan.base_of(at + i);
+        plan.each_run(base, [&](int64_t offset, int64_t count) {
           load_block(t, element(offset), count, cls, block);
           fold.all(block, count, totals + i * 8);
         });
@@ -334,10 +280,10 @@ Status run_reduce_row(RunContext& c, const Row& row) {
   e.fold = e.cls == Cls::kF64 ? row.f64 : e.cls == Cls::kU64 ? row.u64 : row.i64;
 
   // A block never crosses the innermost kept dim, so that neighbours in the output are neighbours in x.
-  const Plan& p = e.plan;
+  const FoldPlan& p = e.plan;
   if (p.outputs == 0) return Status::kOk;
-  const int64_t line = p.kept > 0 && p.kept_strides[0] == 1 ? p.kept_dims[0] : p.outputs;
-  const int64_t width = p.folds > kTaskElements / kBlock && !(p.kept > 0 && p.kept_strides[0] == 1) ? 1 : kBlock;
+  const int64_t line = p.side_by_side() ? p.kept_dims[0] : p.outputs;
+  const int64_t width = p.folds > kTaskElements / kBlock && !p.side_by_side() ? 1 : kBlock;
   const int64_t blocks = ceil_div(line, width);
   const Pool serial = Pool::serial();
   const Pool& pool = x.desc.elements() > kTaskElements ? *c.pool : serial;
