@@ -57,7 +57,7 @@ def as_array(value: Any, info: TensorInfo) -> Array:
         raise
     except Exception as e:  # code of the caller's own class, which may raise anything
         raise InputTypeError(
-            f"input {info.name!r} expects {info}, the {type(value).__name__} found is not readable: {e}"
+            f"input {info.name!r} expects {info}, found a {type(value).__name__} that is no array: {e}"
         ) from e
     if found is None:
         raise InputTypeError(

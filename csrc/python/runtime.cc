@@ -102,7 +102,8 @@ py::array dense_input(const py::handle& given, const TensorInfo& expected) {
     std::string found = py::str(dtype).cast<std::string>() + " [";
     for (py::ssize_t k = 0; k < a.ndim(); ++k) found += (k ? ", " : "") + std::to_string(a.shape(k));
     raise(same_dtype ? "InputError" : "InputTypeError",
-          "input '" + expected.name + "' expects " + describe(expected.dtype, expected.tensor) + ", found " + found + "]");
+          "input '" + expected.name + "' expects " + describe(expected.dtype, expected.tensor) + ", found " + found + "]" +
+              (same_dtype ? "; reshape it" : "; convert it with astype"));
   }
   const bool aligned = reinterpret_cast<uintptr_t>(a.data()) % static_cast<uintptr_t>(dtype.itemsize()) == 0;
   const bool native = dtype.byteorder() != '>';

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Sequence
 from hashlib import sha256
+
+import numpy as np
 
 from pyneo.package.container import Kind, Section
 from pyneo.package.manifest import Manifest, Target, TensorSpec
@@ -74,46 +78,61 @@ def listing(sections: list[tuple[int, int, bytes]]) -> list[dict]:
     return [{"kind": k, "flags": f, "bytes": len(d), "sha256": sha256(d).hexdigest()} for k, f, d in sections]
 
 
-def relu_plan(name: str = "x", shape: tuple[int, ...] = (1, 3), op: str = "Relu") -> bytes:
-    """The plan of y = Relu(x), byte by byte as docs/package-format.md describes it."""
+ONNX_DTYPE = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+}
+
+
+def plan(op: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bytes:
+    """The plan of one node, byte by byte as docs/package-format.md describes it: outputs = op(inputs)."""
     strings, at = b"\0", {}
-    for text in (name, "y", "node", op):
+    for text in (*(t.name for t in (*inputs, *outputs)), "node", op):
         at[text] = len(strings)
         strings += text.encode() + b"\0"
-    dims = list(shape) + [0] * (8 - len(shape))
-    size = 4
-    for d in shape:
-        size *= d
 
-    def tensor(text: str, storage: int) -> bytes:
-        return struct.pack("<IBBBBiIQQ8qQ", at[text], 1, 0, len(shape), storage, -1, 0, 0, size, *dims, 0)
+    def tensor(t: TensorSpec, storage: int, index: int) -> bytes:
+        size = np.dtype(t.dtype).itemsize * math.prod(t.shape)
+        dims = list(t.shape) + [0] * (8 - len(t.shape))
+        head = (at[t.name], ONNX_DTYPE[t.dtype], 0, len(t.shape), storage, -1, 0, index, size)
+        return struct.pack("<IBBBBiIQQ8qQ", *head, *dims, 0)
 
-    tables = [
-        tensor(name, 2) + tensor("y", 3),
-        struct.pack("<IIIIHHiQIHH", at["node"], at[op], 0, 0, 1, 1, -1, 0, 0, 0, 0),
-        struct.pack("<ii", 0, 1),
-        struct.pack("<8I", 0, 1, 0, 1, 1, 1, 0, 0),
-        b"",
-        b"",
-        strings,
+    records = [tensor(t, 2, i) for i, t in enumerate(inputs)] + [
+        tensor(t, 3, i) for i, t in enumerate(outputs)
     ]
-    counts = [2, 1, 2, 1, 0, 0, len(strings)]
+    n, m = len(inputs), len(outputs)
+    tables = [
+        (b"".join(records), n + m),
+        (struct.pack("<IIIIHHiQIHH", at["node"], at[op], 0, 0, n, m, -1, 0, 0, 0, 0), 1),
+        (struct.pack(f"<{n + m}i", *range(n + m)), n + m),
+        (struct.pack("<8I", 0, 1, 0, n, n, m, 0, 0), 1),
+        (b"", 0),
+        (b"", 0),
+        (strings, len(strings)),
+    ]
     refs, blob = b"", b""
-    for table_bytes, count in zip(tables, counts, strict=True):
+    for table_bytes, count in tables:
         blob += bytes(-len(blob) % 8)
         refs += struct.pack("<QQ", 160 + len(blob), count)
         blob += table_bytes
-    total = 160 + len(blob)
-    return struct.pack("<IIQQQQII", 0x4E4C504E, 1, total, 0, 0, 0, 0, 0) + refs + blob
+    return struct.pack("<IIQQQQII", 0x4E4C504E, 1, 160 + len(blob), 0, 0, 0, 0, 0) + refs + blob
+
+
+def runnable(op: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], **fields) -> Package:
+    """An unsigned package of one node that runs."""
+    m = manifest(inputs=tuple(inputs), outputs=tuple(outputs), **fields)
+    return Package(m, [Section(Kind.PLAN, plan(op, inputs, outputs)), Section(Kind.WEIGHTS, b"")])
 
 
 def relu(shape: tuple[int, ...] = (1, 3), key: PrivateKey | None = KEY, **fields) -> bytes:
     """A package that runs: y = Relu(x) in float32."""
-    tensors = {n: (TensorSpec(t, "float32", shape),) for n, t in (("inputs", "x"), ("outputs", "y"))}
-    p = Package(
-        manifest(**{**tensors, **fields}),
-        [Section(Kind.PLAN, relu_plan(shape=shape)), Section(Kind.WEIGHTS, b"")],
-    )
+    p = runnable("Relu", [TensorSpec("x", "float32", shape)], [TensorSpec("y", "float32", shape)], **fields)
     if key is not None:
         p.sign(key)
     return p.to_bytes()

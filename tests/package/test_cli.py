@@ -9,11 +9,11 @@ import re
 import subprocess
 import sys
 
-import forge
 import numpy as np
 import pytest
 
 from pyneo.cli import COMMANDS, main
+from tests.package import forge
 
 X = np.array([[-1, 2, -0.5]], np.float32)
 

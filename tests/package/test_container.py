@@ -6,7 +6,6 @@ from __future__ import annotations
 import struct
 from hashlib import sha256
 
-import forge
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from pyneo.errors import PackageError
 from pyneo.package.container import Kind, Section
 from pyneo.package.manifest import Manifest, Target, TensorSpec
 from pyneo.package.package import Package
+from tests.package import forge
 
 text = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=20)
 blob = st.binary(max_size=300)

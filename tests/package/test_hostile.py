@@ -14,10 +14,7 @@ import sys
 import time
 from dataclasses import replace
 
-import forge
 import pytest
-from forge import KEY, OTHER, TRUST, check, listing, package, signed, table
-from forge import forge as forged
 
 from pyneo.errors import ExpiredError, PackageError, RollbackError, SignatureError, TargetError
 from pyneo.package.container import Kind, Section
@@ -27,6 +24,9 @@ from pyneo.package.signing.envelope import pae
 from pyneo.package.signing.trust import TrustStore
 from pyneo.package.signing.verify import Policy, verify
 from pyneo.package.source import FileSource, anonymous
+from tests.package import forge
+from tests.package.forge import KEY, OTHER, TRUST, check, listing, package, signed, table
+from tests.package.forge import forge as forged
 
 DATA = signed()
 

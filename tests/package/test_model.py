@@ -8,13 +8,13 @@ import pickle
 import subprocess
 import sys
 
-import forge
 import numpy as np
 import pytest
 
 import pyneo
-from pyneo.package.manifest import Target
+from pyneo.package.manifest import Target, TensorSpec
 from pyneo.package.package import Package
+from tests.package import forge
 
 X = np.array([[-1, 2, -0.5]], np.float32)
 Y = np.array([[0, 2, 0]], np.float32)
@@ -104,8 +104,8 @@ def test_case_24_a_cpu_without_the_tier_is_refused_by_name():
 
 
 def test_an_operator_that_this_runtime_lacks_is_a_target_error():
-    plan = forge.relu_plan(op="FutureOp")
-    package = forge.package(plan=plan, weights=b"", outputs=forge.manifest().inputs)
+    x, y = TensorSpec("x", "float32", (1, 3)), TensorSpec("y", "float32", (1, 3))
+    package = forge.runnable("FutureOp", [x], [y])
     with pytest.raises(pyneo.TargetError, match="FutureOp"):
         pyneo.Model.load(package, allow_unsigned=True)
 
@@ -114,7 +114,9 @@ def test_a_broken_plan_is_a_package_error_though_signed():
     with pytest.raises(pyneo.PackageError, match="plan"):
         pyneo.Model.load(forge.signed(), trust=forge.TRUST)
     with pytest.raises(pyneo.PackageError, match="inputs are not those of the plan"):
-        pyneo.Model.load(forge.package(plan=forge.relu_plan("other"), weights=b""), allow_unsigned=True)
+        other = [TensorSpec("other", "float32", (1, 3))]
+        plan = forge.plan("Relu", other, [TensorSpec("y", "float32", (1, 3))])
+        pyneo.Model.load(forge.package(plan=plan, weights=b""), allow_unsigned=True)
 
 
 def test_case_17_a_counter_store_refuses_older_releases(tmp_path):

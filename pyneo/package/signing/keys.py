@@ -22,6 +22,14 @@ _SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 _MAX_KEY_FILE = 1 << 16
 
+# Points of small order, by their y: as a public key each would accept a signature that fits many messages
+# (RFC 8032 leaves refusing them to the caller). _Y8 solves 2 y^2 = 1 - d y^4, the points of order 8.
+_P = 2**255 - 19
+_Y8 = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+_SMALL_ORDER_Y = frozenset((0, 1, _P - 1, _Y8, _P - _Y8))
+
 
 def key_id(raw: bytes) -> str:
     """The id of a raw public key."""
@@ -39,6 +47,8 @@ class PublicKey:
     def __post_init__(self) -> None:
         if not isinstance(self.raw, bytes) or len(self.raw) != 32:
             raise SignatureError(f"an Ed25519 public key has 32 bytes, not {len(self.raw)}", "bad-key")
+        if (int.from_bytes(self.raw, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_Y:
+            raise SignatureError("the public key is a point of small order, which is no key", "bad-key")
 
     @property
     def id(self) -> str:
