@@ -110,6 +110,7 @@ def rsa_pem() -> bytes:
         (KEY.to_pem(), "is a private key"),
         (KEY.public.raw + b"\0", "no PEM public key"),
     ],
+    ids=["empty", "ssh", "cut off", "no base64", "rsa", "private", "33 bytes"],
 )
 def test_what_is_no_public_key_is_refused(pem, words):
     with pytest.raises(SignatureError, match=words) as e:
