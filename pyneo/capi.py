@@ -126,7 +126,7 @@ class CContext:
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for dense arrays in the model's order. InputError as the core words it."""
-        c, arrays = self.lib.c, [np.ascontiguousarray(x) for x in inputs]
+        c, arrays = self.lib.c, [np.asarray(x, order="C") for x in inputs]
         outputs = [np.empty(shape, dtype) for _, dtype, shape in self.owner.outputs]
         numbers = {np.dtype(n): k for k, n in reversed(_DTYPES.items())}
         keep = [self._tensor(a, numbers.get(a.dtype, 0)) for a in [*arrays, *outputs]]

@@ -90,6 +90,9 @@ pn_status describe(const Model& m, int32_t tensor, const char** name, pn_tensor*
   if (out != nullptr) {
     if (const Status s = check_struct(out, "pn_tensor"); s != Status::kOk) return to_c(s);
     from_desc(t.desc, out);
+    for (int k = 0; k < t.desc.shape.rank; ++k) {
+      if (out->dims[k] < 0) out->dims[k] = -1;
+    }
     out->data = nullptr;
     out->bytes = static_cast<uint64_t>(t.bytes);
   }
@@ -184,9 +187,13 @@ pn_status pn_context_bind_output(pn_context* context, uint32_t i, const pn_tenso
 }
 
 pn_status pn_context_output_shape(pn_context* context, uint32_t i, pn_tensor* out) {
-  const Model& m = context_of(context)->model();
-  if (i >= static_cast<uint32_t>(m.output_count())) return no_such("output", i, m.output_count());
-  return describe(m, m.output(static_cast<int32_t>(i)), nullptr, out);
+  if (const Status s = check_struct(out, "pn_tensor"); s != Status::kOk) return to_c(s);
+  return to_c(context_of(context)->output_shape(i, out));
+}
+
+pn_status pn_context_output(pn_context* context, uint32_t i, pn_tensor* out) {
+  if (const Status s = check_struct(out, "pn_tensor"); s != Status::kOk) return to_c(s);
+  return to_c(context_of(context)->output(i, out));
 }
 
 pn_status pn_context_run(pn_context* context) { return to_c(context_of(context)->run()); }
@@ -207,12 +214,12 @@ pn_status pn_context_profile_entry(const pn_context* context, uint32_t i, pn_pro
   const Context& c = *context_of(context);
   if (i >= static_cast<uint32_t>(c.times().size())) return no_such("profile entry", i, static_cast<int32_t>(c.times().size()));
   if (const Status s = check_struct(out, "pn_profile_entry"); s != Status::kOk) return to_c(s);
-  const ModelNode& n = c.model().nodes()[i];
+  const ModelNode& n = c.model().nodes()[c.times()[i].node];
   uint64_t bytes[2] = {0, 0};
   for (int32_t k = 0; k < n.n_in + n.n_out; ++k) {
     if (n.inputs[k] >= 0) bytes[k >= n.n_in] += static_cast<uint64_t>(c.model().tensor(n.inputs[k]).bytes);
   }
-  *out = pn_profile_entry{sizeof(pn_profile_entry), i,        n.name, n.op->name, n.kernel ? n.kernel->name : "",
+  *out = pn_profile_entry{sizeof(pn_profile_entry), static_cast<uint32_t>(c.times()[i].node), n.name, n.op->name, n.kernel ? n.kernel->name : "",
                           c.times()[i].start_ns,    c.times()[i].duration_ns, bytes[0], bytes[1]};
   return PN_OK;
 }

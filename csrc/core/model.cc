@@ -33,7 +33,7 @@ Status Model::open(const void* package, size_t bytes, bool allow_unsigned, pn_ve
     PN_TRY(m->load());
     PN_TRY(m->check_tensors());
     PN_TRY(m->check_nodes());
-    return m->check_memory();
+    return m->dynamic() ? Status::kOk : m->check_memory();
   }();
   if (s != Status::kOk) {
     m->release();
@@ -52,15 +52,26 @@ void Model::release() {
   if (owned != nullptr) free_block(owned, bytes);
 }
 
+bool Model::input_fits(int32_t input_index, const Shape& shape) const {
+  const format::TensorRecord& r = plan_.tensor(input(input_index));
+  if (shape.rank != r.rank) return false;
+  for (int k = 0; k < shape.rank; ++k) {
+    if (r.dims[k] >= 0) {
+      if (shape[k] != r.dims[k]) return false;
+    } else if (r.dims[k] != INT64_MIN) {
+      const format::SymbolRecord& s = plan_.symbol(-1 - r.dims[k]);
+      if (shape[k] < s.min || shape[k] > s.max) return false;
+    }
+  }
+  return true;
+}
+
 int64_t Model::overhead_bytes() const {
   return static_cast<int64_t>(sizeof(Model)) + tensors_.size() * static_cast<int64_t>(sizeof(ModelTensor)) +
          nodes_.size() * static_cast<int64_t>(sizeof(ModelNode));
 }
 
 Status Model::load() {
-  if (plan_.header().flags & format::kPlanDynamic) {
-    return fail(Status::kUnsupported, "plan: dynamic shapes need a newer pyneo");
-  }
   PN_TRY(tensors_.allocate(plan_.tensor_count()));
   for (int32_t i = 0; i < plan_.tensor_count(); ++i) {
     const TensorRecord& r = plan_.tensor(i);
@@ -101,6 +112,8 @@ Status Model::load() {
     n.n_in = r.inputs;
     n.n_out = r.outputs;
     n.scratch = r.scratch;
+    n.subgraph = r.subgraph;
+    n.subgraphs = r.subgraphs;
   }
   return Status::kOk;
 }

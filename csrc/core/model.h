@@ -32,6 +32,7 @@ struct ModelNode {
   const int32_t* outputs;
   int32_t n_in, n_out;
   int32_t scratch;           // tensor index or -1
+  int32_t subgraph, subgraphs;  // first graph of a control-flow node, and how many
   const char* name;
 };
 
@@ -45,6 +46,10 @@ class Model {
   void release();
 
   const format::PlanView& plan() const { return plan_; }
+  // Whether shapes are bound at run time. Unknown dims of tensors are negative then.
+  bool dynamic() const { return (plan_.header().flags & format::kPlanDynamic) != 0; }
+  // Whether a shape fits a dynamic model's input: rank, fixed dims, bounds of symbols.
+  bool input_fits(int32_t input, const Shape& shape) const;
   format::Span manifest() const { return package_.manifest; }
   const Array<ModelTensor>& tensors() const { return tensors_; }
   const Array<ModelNode>& nodes() const { return nodes_; }
@@ -63,8 +68,10 @@ class Model {
   ~Model() = default;
   Status load();                       // model.cc: tensors and nodes from records
   Status check_tensors();              // validate.cc
+  Status check_open_tensor(int64_t i) const;
+  Status check_open_node(const ModelNode& n) const;
   Status check_nodes();
-  Status check_node(int32_t i);
+  Status check_node(int32_t i, struct NodeWorkspace& w);
   Status check_memory();
 
   std::atomic<int32_t> refs_{1};

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/model.h"
+#include "core/node.h"
 #include "planner/planner.h"
 
 namespace pyneo {
@@ -29,6 +30,13 @@ __attribute__((format(printf, 2, 3))) Status bad(const char* name, const char* f
   return fail(Status::kInvalidPackage, "plan: tensor '%s': %s", name, text);
 }
 
+bool has_open_dims(const Shape& s) {
+  for (int k = 0; k < s.rank; ++k) {
+    if (s[k] < 0) return true;
+  }
+  return false;
+}
+
 bool is_layout(Layout l) {
   return l == Layout::kPlain || l == Layout::kC8 || l == Layout::kC16 || l == Layout::kPacked;
 }
@@ -43,6 +51,40 @@ int compare_ranges(const void* a, const void* b) {
 }
 
 }  // namespace
+
+// What can be said of a dynamic plan's tensor before its shape is known.
+Status Model::check_open_tensor(int64_t i) const {
+  const ModelTensor& t = tensors_[i];
+  if (t.storage != kStorageArena && t.storage != kStorageInput && t.storage != kStorageOutput) {
+    return bad(t.name, "only inputs, outputs and intermediate results may have open dims");
+  }
+  for (int k = 0; k < t.desc.shape.rank; ++k) {
+    const int64_t d = t.desc.shape[k];
+    if (d < 0 && d != INT64_MIN && -1 - d >= plan_.symbol_count()) return bad(t.name, "it names a symbol that is not there");
+  }
+  if (t.storage == kStorageInput ? t.offset >= input_count() || input(static_cast<int32_t>(t.offset)) != i
+                                 : t.storage == kStorageOutput && (t.offset >= output_count() || output(static_cast<int32_t>(t.offset)) != i)) {
+    return bad(t.name, "the graph's list of inputs and outputs names another tensor");
+  }
+  if (t.storage != kStorageArena && t.desc.layout != Layout::kPlain) return bad(t.name, "inputs and outputs are row-major");
+  const bool blocked = t.desc.layout != Layout::kPlain;
+  if (blocked && (t.desc.shape.rank < 2 || t.desc.dtype != DType::kF32)) return bad(t.name, "a blocked layout needs float32 and rank >= 2");
+  return Status::kOk;
+}
+
+Status Model::check_open_node(const ModelNode& n) const {
+  if (n.subgraphs != 0) return fail(Status::kUnsupported, "control flow needs a newer pyneo");
+  if (n.n_in < n.op->min_in || (n.op->max_in >= 0 && n.n_in > n.op->max_in) || n.n_out < n.op->min_out ||
+      (n.op->max_out >= 0 && n.n_out > n.op->max_out)) {
+    return fail(Status::kInvalidPackage, "%d inputs and %d outputs do not fit the operator", n.n_in, n.n_out);
+  }
+  const int p = n.kernel ? n.kernel->packed_input : -1;
+  for (int32_t k = 0; k < n.n_in; ++k) {
+    const bool packed = n.inputs[k] >= 0 && tensors_[n.inputs[k]].desc.layout == Layout::kPacked;
+    if (packed && k != p) return fail(Status::kInvalidPackage, "operand %d is packed for another kernel", k);
+  }
+  return Status::kOk;
+}
 
 Status Model::check_tensors() {
   const format::PlanHeader& h = plan_.header();
@@ -61,6 +103,10 @@ Status Model::check_tensors() {
     const int64_t size = static_cast<int64_t>(dtype_size(t.desc.dtype));
     if (size == 0) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
     if (!is_layout(t.desc.layout)) return bad(t.name, "unknown layout %d", static_cast<int>(t.desc.layout));
+    if (dynamic() && has_open_dims(t.desc.shape)) {
+      PN_TRY(check_open_tensor(i));
+      continue;
+    }
     // Blocked layouts pad the channels to at most 16 times as many.
     if (!checked_elements(t.desc.shape, size * 16, &elements)) return bad(t.name, "its shape is negative somewhere or overflows");
     const bool blocked = t.desc.layout == Layout::kC8 || t.desc.layout == Layout::kC16;
@@ -115,7 +161,9 @@ Status Model::check_tensors() {
     const ModelTensor& root = tensors_[at];
     if (offset + t.bytes > root.bytes) return bad(t.name, "the view reaches past the end of '%s'", root.name);
     if (offset % static_cast<int64_t>(dtype_size(t.desc.dtype)) != 0) return bad(t.name, "the view is misaligned");
-    if (t.desc.layout != Layout::kPlain && (offset % 64 != 0 || root.storage != kStorageArena)) return bad(t.name, "a blocked view must be 64-byte aligned");
+    if (t.desc.layout != Layout::kPlain && (offset % (4 * static_cast<int64_t>(t.desc.layout)) != 0 || root.storage != kStorageArena)) {
+      return bad(t.name, "a blocked view must start at a whole block");
+    }
     t.root = static_cast<int32_t>(at);
     t.offset = offset;
   }
@@ -137,77 +185,33 @@ Status Model::check_tensors() {
   return Status::kOk;
 }
 
-Status Model::check_node(int32_t index) {
+Status Model::check_node(int32_t index, NodeWorkspace& w) {
   const ModelNode& n = nodes_[index];
-  if (plan_.node(index).subgraphs != 0) return fail(Status::kUnsupported, "control flow needs a newer pyneo");
-  const int32_t total = n.n_in + n.n_out;
-  // Small fixed arrays serve nearly every node; wide Concats and the like take the heap.
-  Array<const TensorDesc*> descs;
-  Array<const void*> values;
-  Array<TensorDesc> inferred;
-  PN_TRY(descs.allocate(total));
-  PN_TRY(values.allocate(n.n_in));
-  PN_TRY(inferred.allocate(n.n_out));
-  for (int32_t k = 0; k < total; ++k) {
+  if (n.subgraphs != 0) return fail(Status::kUnsupported, "control flow needs a newer pyneo");
+  for (int32_t k = 0; k < n.n_in + n.n_out; ++k) {
     const int32_t t = n.inputs[k];
-    if (t < 0) continue;
-    const ModelTensor& tensor = tensors_[t];
-    descs[k] = &tensor.desc;
-    if (k < n.n_in && tensor.storage == kStorageConst && tensor.desc.layout == Layout::kPlain) {
-      values[k] = weights() + tensors_[tensor.root].offset + (tensor.root == t ? 0 : tensor.offset);
-    }
+    w.descs[k] = t < 0 ? nullptr : &tensors_[t].desc;
+    if (k >= n.n_in) continue;
+    const bool plain_const = t >= 0 && tensors_[t].storage == kStorageConst && tensors_[t].desc.layout == Layout::kPlain;
+    const int64_t inside = plain_const && tensors_[t].root != t ? tensors_[t].offset : 0;
+    w.values[k] = plain_const ? weights() + tensors_[tensors_[t].root].offset + inside : nullptr;
   }
-  InferContext c;
-  c.op = n.op->name;
-  c.attrs = n.attrs;
-  c.n_in = n.n_in;
-  c.n_out = n.n_out;
-  c.in = descs.data();
-  c.values = values.data();
-  c.out = inferred.data();
-  PN_TRY(infer_op(*n.op, c));
+  PN_TRY(infer_node(n, w));
   for (int32_t o = 0; o < n.n_out; ++o) {
-    const TensorDesc* d = descs[n.n_in + o];
+    const TensorDesc* d = w.descs[n.n_in + o];
     if (d == nullptr) continue;
-    if (d->dtype != inferred[o].dtype || d->shape != inferred[o].shape) {
+    if (d->dtype != w.inferred[o].dtype || d->shape != w.inferred[o].shape) {
       char a[160], b[160];
       return fail(Status::kInvalidPackage, "output %d is declared %s %s, the operator gives %s %s", o, dtype_name(d->dtype),
-                  format_shape(d->shape, a, sizeof(a)), dtype_name(inferred[o].dtype),
-                  format_shape(inferred[o].shape, b, sizeof(b)));
+                  format_shape(d->shape, a, sizeof(a)), dtype_name(w.inferred[o].dtype),
+                  format_shape(w.inferred[o].shape, b, sizeof(b)));
     }
   }
-
-  int64_t scratch = 0;
-  if (n.kernel == nullptr) {
-    for (int32_t k = 0; k < total; ++k) {
-      if (descs[k] != nullptr && descs[k]->layout != Layout::kPlain) {
-        return fail(Status::kInvalidPackage, "the reference kernel takes plain layouts only");
-      }
-    }
-    if (n.op->scratch != nullptr) scratch = n.op->scratch(c);
-  } else {
-    KernelQuery q;
-    q.attrs = n.attrs;
-    q.n_in = n.n_in;
-    q.n_out = n.n_out;
-    q.in = descs.data();
-    q.out = descs.data() + n.n_in;
-    q.values = values.data();
-    q.target = &host_target();
-    if (!n.kernel->accepts(q)) return fail(Status::kInvalidPackage, "kernel '%s' does not accept its operands", n.kernel->name);
-    const int p = n.kernel->packed_input;
-    for (int32_t k = 0; k < total; ++k) {
-      if (descs[k] == nullptr) continue;
-      const bool packed = descs[k]->layout == Layout::kPacked;
-      if (packed != (k == p)) return fail(Status::kInvalidPackage, "operand %d is packed where kernel '%s' expects it plain, or the reverse", k, n.kernel->name);
-    }
-    if (p >= 0 && (!q.has(p) || tensors_[n.inputs[p]].bytes != n.kernel->packed_bytes(q))) {
-      return fail(Status::kInvalidPackage, "the packed weights do not have the size kernel '%s' needs", n.kernel->name);
-    }
-    if (n.kernel->scratch_bytes != nullptr) scratch = n.kernel->scratch_bytes(q);
-  }
-  if (scratch > 0 && (n.scratch < 0 || tensors_[n.scratch].bytes < scratch)) {
-    return fail(Status::kInvalidPackage, "%lld bytes of scratch are needed, the plan has fewer", static_cast<long long>(scratch));
+  const int p = n.kernel ? n.kernel->packed_input : -1;
+  NodeNeeds needs;
+  PN_TRY(check_kernel(n, n.kernel, w, p >= 0 && p < n.n_in && n.inputs[p] >= 0 ? tensors_[n.inputs[p]].bytes : 0, &needs));
+  if (needs.scratch_bytes > 0 && (n.scratch < 0 || tensors_[n.scratch].bytes < needs.scratch_bytes)) {
+    return fail(Status::kInvalidPackage, "%lld bytes of scratch are needed, the plan has fewer", static_cast<long long>(needs.scratch_bytes));
   }
   if (n.scratch >= 0 && (tensors_[n.scratch].storage != kStorageArena || tensors_[n.scratch].root != n.scratch)) {
     return fail(Status::kInvalidPackage, "its scratch is not in the arena");
@@ -222,9 +226,12 @@ Status Model::check_nodes() {
   Array<uint8_t> produced;
   PN_TRY(written.allocate(tensors_.size()));
   PN_TRY(produced.allocate(tensors_.size()));
+  NodeWorkspace w;
+  PN_TRY(w.allocate(*this));
   for (int32_t i = 0; i < nodes_.size(); ++i) {
     const ModelNode& n = nodes_[i];
-    Status s = check_node(i);
+    // A dynamic plan's shapes are checked when they are bound (core/binding.cc).
+    Status s = dynamic() ? check_open_node(n) : check_node(i, w);
     for (int32_t k = 0; s == Status::kOk && k < n.n_in; ++k) {
       const int32_t t = n.inputs[k];
       if (t < 0) continue;

@@ -2,6 +2,7 @@
 //
 // Buffers, models and contexts. Verification happens before, in Python (pyneo/package/signing): what
 // reaches Model() here are bytes that were verified, in memory that nobody else writes.
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -41,9 +42,17 @@ std::string describe(const py::dtype& dtype, const pn_tensor& t) {
   return s + "]";
 }
 
+bool open_dims(const pn_tensor& t) {
+  for (int k = 0; k < t.rank; ++k) {
+    if (t.dims[k] < 0) return true;
+  }
+  return false;
+}
+
 struct Model {
   py::object owner;  // keeps the bytes alive
   pn_model* model = nullptr;
+  bool dynamic = false;  // shapes are bound at run time
   std::vector<TensorInfo> inputs, outputs;
 
   explicit Model(py::buffer buffer) : owner(buffer) {
@@ -59,6 +68,8 @@ struct Model {
     check(status);
     for (uint32_t i = 0; i < pn_model_input_count(model); ++i) inputs.push_back(read(&pn_model_input, i));
     for (uint32_t i = 0; i < pn_model_output_count(model); ++i) outputs.push_back(read(&pn_model_output, i));
+    for (const TensorInfo& t : inputs) dynamic |= open_dims(t.tensor);
+    for (const TensorInfo& t : outputs) dynamic |= open_dims(t.tensor);
   }
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -97,7 +108,9 @@ py::array dense_input(const py::handle& given, const TensorInfo& expected) {
   const int number = core_dtype(dtype);
   const bool same_dtype = number == expected.tensor.dtype || (expected.tensor.dtype == 16 && number == 4);
   bool same_shape = a.ndim() == expected.tensor.rank;
-  for (int k = 0; same_shape && k < expected.tensor.rank; ++k) same_shape = a.shape(k) == expected.tensor.dims[k];
+  for (int k = 0; same_shape && k < expected.tensor.rank; ++k) {
+    same_shape = expected.tensor.dims[k] < 0 || a.shape(k) == expected.tensor.dims[k];
+  }
   if (!same_dtype || !same_shape) {
     std::string found = py::str(dtype).cast<std::string>() + " [";
     for (py::ssize_t k = 0; k < a.ndim(); ++k) found += (k ? ", " : "") + std::to_string(a.shape(k));
@@ -111,16 +124,17 @@ py::array dense_input(const py::handle& given, const TensorInfo& expected) {
   return py::module_::import("numpy").attr("require")(a, expected.dtype, "CA").cast<py::array>();
 }
 
-py::array check_output(const py::handle& given, const TensorInfo& expected) {
+// The caller's array for an output of tensor `t`.
+py::array check_output(const py::handle& given, const TensorInfo& expected, const pn_tensor& t) {
   if (!py::isinstance<py::array>(given)) raise("InputTypeError", "out for '" + expected.name + "' is not an array");
   py::array a = py::reinterpret_borrow<py::array>(given);
-  bool same = core_dtype(a.dtype()) == core_dtype(expected.dtype) && a.ndim() == expected.tensor.rank;
-  for (int k = 0; same && k < expected.tensor.rank; ++k) same = a.shape(k) == expected.tensor.dims[k];
+  bool same = core_dtype(a.dtype()) == core_dtype(expected.dtype) && a.ndim() == t.rank;
+  for (int k = 0; same && k < t.rank; ++k) same = a.shape(k) == t.dims[k];
   const bool dense = (a.flags() & py::array::c_style) && a.dtype().byteorder() != '>' &&
                      reinterpret_cast<uintptr_t>(a.data()) % static_cast<uintptr_t>(a.itemsize()) == 0;
   if (!same || !dense || !a.writeable()) {
     raise("InputError", "out for '" + expected.name + "' must be a writeable, C-contiguous array of " +
-                            describe(expected.dtype, expected.tensor));
+                            describe(expected.dtype, t));
   }
   return a;
 }
@@ -164,21 +178,38 @@ struct Context {
     for (size_t i = 0; i < n_in; ++i) {
       call.inputs.push_back(dense_input(py::object(inputs[i]), model->inputs[i]));
       pn_tensor t = model->inputs[i].tensor;
+      for (int k = 0; k < t.rank; ++k) t.dims[k] = call.inputs.back().shape(k);
       t.data = const_cast<void*>(call.inputs.back().data());
       t.bytes = static_cast<uint64_t>(call.inputs.back().nbytes());
       call.in.push_back(t);
     }
+    if (model->dynamic) return call;  // the outputs' shapes are not known yet
     for (size_t o = 0; o < n_out; ++o) {
       pn_tensor t = model->outputs[o].tensor;
-      py::array y = outs.is_none()
-                        ? py::array(model->outputs[o].dtype, std::vector<py::ssize_t>(t.dims, t.dims + t.rank))
-                        : check_output(py::object(outs[py::int_(o)]), model->outputs[o]);
+      py::array y = output_array(t, o, outs);
       t.data = y.mutable_data();
       t.bytes = static_cast<uint64_t>(y.nbytes());
       call.out.push_back(t);
       call.outputs.append(std::move(y));
     }
     return call;
+  }
+
+  py::array output_array(const pn_tensor& t, size_t o, const py::object& outs) const {
+    if (!outs.is_none()) return check_output(py::object(outs[py::int_(o)]), model->outputs[o], t);
+    return py::array(model->outputs[o].dtype, std::vector<py::ssize_t>(t.dims, t.dims + t.rank));
+  }
+
+  // Copies a dynamic model's outputs out of the context, which the caller has locked.
+  void collect(Call* call, const py::object& outs) {
+    for (uint32_t o = 0; o < model->outputs.size(); ++o) {
+      pn_tensor t{};
+      t.struct_size = sizeof(t);
+      check(pn_context_output(context, o, &t));
+      py::array y = output_array(t, o, outs);
+      if (t.bytes > 0) memcpy(y.mutable_data(), t.data, t.bytes);
+      call->outputs.append(std::move(y));
+    }
   }
 
   pn_status execute(const Call& call, bool profiled) {
@@ -194,12 +225,15 @@ struct Context {
   py::list run(const py::sequence& inputs, const py::object& outs) {
     Call call = prepare(inputs, outs);
     pn_status status;
+    std::unique_lock<std::mutex> turn(mutex, std::defer_lock);
     {
       py::gil_scoped_release free_gil;
-      const std::lock_guard<std::mutex> turn(mutex);
+      turn.lock();
       status = execute(call, false);
+      if (!model->dynamic) turn.unlock();
     }
     check(status);
+    if (model->dynamic) collect(&call, outs);
     return std::move(call.outputs);
   }
 
@@ -207,12 +241,14 @@ struct Context {
     Call call = prepare(inputs, py::none());
     pn_status status;
     py::list entries;
+    std::unique_lock<std::mutex> turn(mutex, std::defer_lock);
     {
       py::gil_scoped_release free_gil;
-      mutex.lock();
+      turn.lock();
       status = execute(call, true);
     }
     if (status == PN_OK) {
+      if (model->dynamic) collect(&call, py::none());
       for (uint32_t i = 0; i < pn_context_profile_count(context); ++i) {
         pn_profile_entry e{};
         e.struct_size = sizeof(e);
@@ -220,7 +256,6 @@ struct Context {
         entries.append(py::make_tuple(e.name, e.op, e.kernel, e.start_ns, e.duration_ns, e.bytes_read, e.bytes_written));
       }
     }
-    mutex.unlock();
     check(status);
     return py::make_tuple(call.outputs, entries);
   }

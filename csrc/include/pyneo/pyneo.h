@@ -101,9 +101,13 @@ PN_API void pn_context_destroy(pn_context* context);
 /* Binds the caller's dense row-major buffer; no copy. dtype and shape must be the model's. */
 PN_API pn_status pn_context_bind_input(pn_context* context, uint32_t i, const pn_tensor* tensor);
 PN_API pn_status pn_context_bind_output(pn_context* context, uint32_t i, const pn_tensor* tensor);
-/* Shape of output i for the inputs bound now (data is NULL, bytes is what the buffer needs). */
+/* Shape of output i for the inputs bound now (data is NULL, bytes is what the buffer needs). PN_NEEDS_VALUE if it
+ * depends on data: run with the output unbound, then ask pn_context_output. */
 PN_API pn_status pn_context_output_shape(pn_context* context, uint32_t i, pn_tensor* out);
 PN_API pn_status pn_context_run(pn_context* context);
+/* Output i of the last run: the caller's buffer, or, for a dynamic model's output that is not bound, memory of
+ * the context that is valid until its next run. */
+PN_API pn_status pn_context_output(pn_context* context, uint32_t i, pn_tensor* out);
 
 typedef struct pn_context_memory {
   uint32_t struct_size;

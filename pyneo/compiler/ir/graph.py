@@ -106,7 +106,7 @@ class Value:
 
     @classmethod
     def constant(cls, name: str, array: np.ndarray, dtype: DType | None = None) -> Value:
-        return cls(name, dtype or DType.of(array.dtype), tuple(array.shape), np.ascontiguousarray(array))
+        return cls(name, dtype or DType.of(array.dtype), tuple(array.shape), np.asarray(array, order="C"))
 
 
 @dataclass(eq=False)

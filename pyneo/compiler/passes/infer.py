@@ -38,6 +38,9 @@ def infer_and_fold(graph: Graph) -> bool:
         if _foldable(node):
             _fold(node)
             folded.append(node)
+        elif node.op in ("Shape", "Size"):
+            _fold_shape(node)
+            folded.append(node)
     if problems:
         raise CompileError("the model's shapes do not fit:\n  " + "\n  ".join(problems), problems)
     graph.remove(folded)
@@ -53,6 +56,20 @@ def _foldable(node: Node) -> bool:
     produced = sum(_bytes(v) for v in node.outputs if v is not None)
     consumed = sum(v.const.nbytes for v in node.inputs if v is not None and v.const is not None)
     return produced <= max(FOLD_BYTES, 2 * consumed)
+
+
+def _fold_shape(node: Node) -> None:
+    """Shape and Size need their input's shape only, not its value."""
+    x = node.inputs[0]
+    assert x is not None
+    dims = np.array(x.dims, np.int64)
+    if node.op == "Size":
+        node.output.const = np.array(dims.prod(), np.int64)
+    else:
+        # Slices clamp as the operator does; `end` absent means all.
+        end = node.attrs.get("end")
+        node.output.const = dims[node.int_attr("start", 0) : int(end[0]) if end else None].copy()
+    node.output.producer = None
 
 
 def _bytes(v: Value) -> int:

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/node.h"
+
+namespace pyneo {
+
+Status NodeWorkspace::allocate(const Model& model) {
+  int64_t widest = 0, outputs = 0;
+  for (int64_t i = 0; i < model.nodes().size(); ++i) {
+    const ModelNode& n = model.nodes()[i];
+    widest = n.n_in + n.n_out > widest ? n.n_in + n.n_out : widest;
+    outputs = n.n_out > outputs ? n.n_out : outputs;
+  }
+  PN_TRY(descs.allocate(widest));
+  PN_TRY(values.allocate(widest));
+  return inferred.allocate(outputs);
+}
+
+KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w) {
+  KernelQuery q;
+  q.attrs = n.attrs;
+  q.n_in = n.n_in;
+  q.n_out = n.n_out;
+  q.in = w.descs.data();
+  q.out = w.descs.data() + n.n_in;
+  q.values = w.values.data();
+  q.target = &host_target();
+  return q;
+}
+
+static InferContext infer_context(const ModelNode& n, const NodeWorkspace& w) {
+  InferContext c;
+  c.op = n.op->name;
+  c.attrs = n.attrs;
+  c.n_in = n.n_in;
+  c.n_out = n.n_out;
+  c.in = w.descs.data();
+  c.values = w.values.data();
+  c.out = w.inferred.data();
+  return c;
+}
+
+Status infer_node(const ModelNode& n, NodeWorkspace& w) {
+  for (int32_t o = 0; o < n.n_out; ++o) w.inferred[o] = TensorDesc{};
+  InferContext c = infer_context(n, w);
+  return infer_op(*n.op, c);
+}
+
+Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w, int64_t packed_bytes,
+                    NodeNeeds* needs) {
+  *needs = NodeNeeds{};
+  const int32_t total = n.n_in + n.n_out;
+  if (kernel == nullptr) {
+    for (int32_t k = 0; k < total; ++k) {
+      if (w.descs[k] != nullptr && w.descs[k]->layout != Layout::kPlain) {
+        return fail(Status::kInvalidPackage, "the reference kernel takes plain layouts only");
+      }
+    }
+    if (n.op->scratch != nullptr) needs->scratch_bytes = n.op->scratch(infer_context(n, w));
+    return Status::kOk;
+  }
+  const KernelQuery q = kernel_query(n, w);
+  if (!kernel->accepts(q)) return fail(Status::kInvalidPackage, "kernel '%s' does not accept its operands", kernel->name);
+  const int p = kernel->packed_input;
+  for (int32_t k = 0; k < total; ++k) {
+    if (w.descs[k] != nullptr && (w.descs[k]->layout == Layout::kPacked) != (k == p)) {
+      return fail(Status::kInvalidPackage, "operand %d is packed where kernel '%s' expects it plain, or the reverse", k,
+                  kernel->name);
+    }
+  }
+  if (p >= 0 && (!q.has(p) || packed_bytes != kernel->packed_bytes(q))) {
+    return fail(Status::kInvalidPackage, "the packed weights do not have the size kernel '%s' needs", kernel->name);
+  }
+  if (kernel->scratch_bytes != nullptr) needs->scratch_bytes = kernel->scratch_bytes(q);
+  if (kernel->thread_scratch_bytes != nullptr) needs->thread_scratch_bytes = kernel->thread_scratch_bytes(q);
+  return Status::kOk;
+}
+
+}  // namespace pyneo

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One node over operands of known shape: what the operator infers, whether its kernel accepts that, and
+// how much scratch it takes. Model validation and shape binding both go through here.
+#pragma once
+
+#include "core/model.h"
+
+namespace pyneo {
+
+// Operand lists of the widest node of a model, reused from node to node.
+struct NodeWorkspace {
+  Array<const TensorDesc*> descs;   // inputs, then outputs; nullptr = absent
+  Array<const void*> values;        // of inputs, where known
+  Array<TensorDesc> inferred;       // of outputs
+
+  Status allocate(const Model& model);
+};
+
+struct NodeNeeds {
+  int64_t scratch_bytes = 0;
+  int64_t thread_scratch_bytes = 0;
+};
+
+KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w);
+
+// Runs the operator's shape inference over w.descs and w.values into w.inferred.
+Status infer_node(const ModelNode& n, NodeWorkspace& w);
+
+// Checks that `kernel` (nullptr: reference) can run the node with the operands' descs and layouts, and that
+// packed constants have the size it reads. `packed_bytes`: stored bytes of the packed operand.
+Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w, int64_t packed_bytes,
+                    NodeNeeds* needs);
+
+}  // namespace pyneo
