@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+// Networks", 2016), on vectors of channels.
+//
+// Interpolation points are 0, +-5/8, +-3/2 and infinity: their squares are exact in binary, and the result is
+// within two or three times the rounding error of direct convolution, where the usual 0, +-1, +-2 lose
+// another factor of three.
+#pragma once
+
+#include "simd/vec.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace winograd {
+
+constexpr int kOut = 4, kIn = 6, kPositions = kIn * kIn;
+
+constexpr float kA = 0.625f, kB = 1.5f;                    // the points
+constexpr float kA2 = kA * kA, kB2 = kB * kB;
+constexpr float kInv0 = 1 / (kA2 * kB2);                   // 1 / product of distances to the other points
+constexpr float kInvA = 1 / (2 * kA2 * (kA2 - kB2)), kInvB = 1 / (2 * kB2 * (kB2 - kA2));
+
+// d -> B^T d
+PN_INLINE void input_1d(const VF d[kIn], VF out[kIn]) {
+  const VF ea = d[4] - kB2 * d[2], oa = kA * (d[3] - kB2 * d[1]);
+  const VF eb = d[4] - kA2 * d[2], ob = kB * (d[3] - kA2 * d[1]);
+  out[0] = (kA2 * kB2) * d[0] + (d[4] - (kA2 + kB2) * d[2]);
+  out[1] = ea + oa;
+  out[2] = ea - oa;
+  out[3] = eb + ob;
+  out[4] = eb - ob;
+  out[5] = (kA2 * kB2) * d[1] + (d[5] - (kA2 + kB2) * d[3]);
+}
+
+// m -> A^T m
+PN_INLINE void output_1d(const VF m[kIn], VF out[kOut]) {
+  const VF ea = m[1] + m[2], oa = m[1] - m[2], eb = m[3] + m[4], ob = m[3] - m[4];
+  out[0] = m[0] + ea + eb;
+  out[1] = kA * oa + kB * ob;
+  out[2] = kA2 * ea + kB2 * eb;
+  out[3] = (kA * kA2) * oa + ((kB * kB2) * ob + m[5]);
+}
+
+// g -> G g
+PN_INLINE void weights_1d(VF g0, VF g1, VF g2, VF out[kIn]) {
+  const VF ea = kInvA * g0 + (kA2 * kInvA) * g2, oa = (kA * kInvA) * g1;
+  const VF eb = kInvB * g0 + (kB2 * kInvB) * g2, ob = (kB * kInvB) * g1;
+  out[0] = kInv0 * g0;
+  out[1] = ea + oa;
+  out[2] = ea - oa;
+  out[3] = eb + ob;
+  out[4] = eb - ob;
+  out[5] = g2;
+}
+
+// Rows of G g G^T come in three passes of two: (0, 5), (1, 2), (3, 4).
+constexpr int kPasses = 3, kPassPositions = kPositions / kPasses;
+PN_INLINE int pass_row(int pass, int half) { return pass == 0 ? half * 5 : pass * 2 - 1 + half; }
+
+// The rows of a pass for a panel: raw [c][3][3][width] -> u [2 * 6 positions][c][width].
+static inline void transform_weights(int pass, const float* raw, int64_t channels, int64_t width, float* u) {
+  const float inv = pass == 1 ? kInvA : kInvB, first = inv * (pass == 1 ? kA : kB);
+  const float second = inv * (pass == 1 ? kA2 : kB2);
+  const int64_t step = channels * width;
+  for (int64_t c = 0; c < channels; ++c, raw += 9 * width) {
+    for (int64_t v = 0; v < width; v += kVec) {
+      VF p[3], m[3], out[kIn];
+      for (int j = 0; j < 3; ++j) {
+        const VF g0 = load(raw + j * width + v), g1 = load(raw + (3 + j) * width + v), g2 = load(raw + (6 + j) * width + v);
+        if (pass == 0) {
+          p[j] = kInv0 * g0;
+          m[j] = g2;
+        } else {
+          const VF e = inv * g0 + second * g2, o = first * g1;
+          p[j] = e + o;
+          m[j] = e - o;
+        }
+      }
+      float* to = u + c * width + v;
+      weights_1d(p[0], p[1], p[2], out);
+      for (int j = 0; j < kIn; ++j) store(to + j * step, out[j]);
+      weights_1d(m[0], m[1], m[2], out);
+      for (int j = 0; j < kIn; ++j) store(to + (kIn + j) * step, out[j]);
+    }
+  }
+}
+
+// One tile of one channel block: x at the tile's first input pixel, which may lie outside the image; rows
+// [r0, r1) and columns [c0, c1) of the 6 x 6 are inside. Position p goes to v + p * step.
+static inline void transform_input(const float* x, int64_t pitch, int r0, int r1, int c0, int c1, float* v, int64_t step) {
+  VF half[kIn][kIn];
+  if (r0 == 0 && c0 == 0 && r1 == kIn && c1 == kIn) {
+    for (int r = 0; r < kIn; ++r) {
+      VF d[kIn];
+      for (int c = 0; c < kIn; ++c) d[c] = load(x + r * pitch + c * kVec);
+      input_1d(d, half[r]);
+    }
+  } else {
+    for (int r = 0; r < kIn; ++r) {
+      VF d[kIn] = {};
+      if (r >= r0 && r < r1) {
+        for (int c = c0; c < c1; ++c) d[c] = load(x + r * pitch + c * kVec);
+      }
+      input_1d(d, half[r]);
+    }
+  }
+  for (int c = 0; c < kIn; ++c) {
+    const VF d[kIn] = {half[0][c], half[1][c], half[2][c], half[3][c], half[4][c], half[5][c]};
+    VF out[kIn];
+    input_1d(d, out);
+    for (int r = 0; r < kIn; ++r) store(v + (r * kIn + c) * step, out[r]);
+  }
+}
+
+// One tile of one vector of filters: position p at m + p * step; y gets the 4 x 4 outputs, bias added.
+static inline void transform_output(const float* m, int64_t step, VF bias, VF y[kOut][kOut]) {
+  VF half[kOut][kIn];
+  for (int c = 0; c < kIn; ++c) {
+    VF in[kIn], out[kOut];
+    for (int r = 0; r < kIn; ++r) in[r] = load(m + (r * kIn + c) * step);
+    output_1d(in, out);
+    for (int r = 0; r < kOut; ++r) half[r][c] = out[r];
+  }
+  for (int r = 0; r < kOut; ++r) {
+    output_1d(half[r], y[r]);
+    for (int c = 0; c < kOut; ++c) y[r][c] += bias;
+  }
+}
+
+}  // namespace winograd
+}  // namespace PN_TIER
+}  // namespace pyneo

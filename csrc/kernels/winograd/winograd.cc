@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), blocked channels in and out.
+//
+// The input of a block of tiles is transformed once, into [36 positions][channel block][tile]. Then, for each
+// panel of filters: its weights are transformed, 12 positions at a time, multiplied with the tiles by the tile
+// microkernel, and the 36 products transformed into the output, while all of it stays in L2. Weights are stored as
+// they are and transformed in every run: that costs 2-5 % where many tiles share them, and less than reading
+// four times as many bytes where few do.
+#include "kernels/conv/geometry.h"
+#include "kernels/gemm/partition.h"
+#include "kernels/winograd/transforms.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+using namespace winograd;  // NOLINT: this file is about nothing else
+
+struct State {
+  Geometry g;
+  int64_t tiles_w, tiles;   // of an image
+  int64_t block;            // most tiles of a block, in units of kTilePixels
+  int64_t units;            // of the image
+  Epilogue epilogue;
+};
+
+bool accepts(const KernelQuery& q) {
+  Geometry g;
+  return accepts_conv(q, true, true, &g) && g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 && g.stride_w == 1 &&
+         g.dilation_h == 1 && g.dilation_w == 1;
+}
+
+// Bytes between positions: an odd number of cache lines, so that the 36 lines of a tile fall into
+// different sets of L1.
+int64_t position_step(int64_t floats) { return (ceil_div(floats, 16) | 1) * 16; }
+
+void plan(const KernelQuery& q, State* s) {
+  read_geometry(q, &s->g);
+  s->epilogue.read(q.attrs, "Conv");
+  const Geometry& g = s->g;
+  s->tiles_w = ceil_div(g.out_w, kOut);
+  s->tiles = s->tiles_w * ceil_div(g.out_h, kOut);
+  s->units = ceil_div(s->tiles, kTilePixels);
+  // Transformed input and the products of a panel take little more than half of L2.
+  const int64_t unit_bytes = kTilePixels * kPositions * (g.blocks() * kVec + kPanel) * 4;
+  s->block = q.target->l2_bytes * 9 / 16 / unit_bytes;
+  if (s->block < 1) s->block = 1;
+  if (s->block > s->units) s->block = s->units;
+}
+
+struct Buffers {
+  int64_t v_step, m_step;   // floats between positions
+  int64_t m_at, u_at, floats;
+};
+
+Buffers buffers(const Geometry& g, int64_t tiles) {
+  Buffers b;
+  b.v_step = position_step(g.blocks() * tiles * kVec);
+  b.m_step = position_step(kTileVecs * tiles * kVec);
+  b.m_at = kPositions * b.v_step;
+  b.u_at = b.m_at + kPositions * b.m_step;
+  b.floats = b.u_at + kPassPositions * g.channels * kPanel;
+  return b;
+}
+
+int64_t block_tiles(const State& s) {
+  const int64_t most = s.block * kTilePixels;
+  return most < s.tiles ? most : s.tiles;
+}
+
+int64_t thread_scratch_bytes(const KernelQuery& q) {
+  State s;
+  plan(q, &s);
+  return buffers(s.g, block_tiles(s)).floats * 4;
+}
+
+int64_t packed_bytes(const KernelQuery& q) {
+  Geometry g;
+  read_geometry(q, &g);
+  return g.groups * g.group_floats() * 4;
+}
+
+// [group][panel][channel][3][3][filter]
+void pack(const KernelQuery& q, const void* plain, void* packed) {
+  Geometry g;
+  read_geometry(q, &g);
+  const float* w = static_cast<const float*>(plain);
+  float* to = static_cast<float*>(packed);
+  for (int64_t n = 0; n < g.groups; ++n, w += g.filters * g.depth()) {
+    for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
+      const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
+      for (int64_t i = 0; i < g.channels * 9; ++i, to += width) {
+        for (int64_t f = 0; f < live; ++f) to[f] = w[(f0 + f) * g.channels * 9 + i];
+      }
+    }
+  }
+}
+
+Status prepare(const KernelQuery& q, void* state) {
+  plan(q, static_cast<State*>(state));
+  return Status::kOk;
+}
+
+struct Operands {
+  const float *x, *w, *bias, *z;
+  float* y;
+};
+
+int within(int64_t v, int64_t most) { return static_cast<int>(v < 0 ? 0 : v > most ? most : v); }
+
+// Activations and residual of one row of outputs, `cols` of which are inside the image.
+PN_INLINE void finish_row(const Epilogue& e, const Finish& f, VF y[kOut], const float* z, float* to, int cols) {
+  if (e.direct) {
+    for (int c = 0; c < kOut; ++c) {
+      if (f.clamp_act) y[c] = vclamp(y[c], f.act_lo, f.act_hi);
+    }
+    if (z != nullptr) {
+      for (int c = 0; c < cols; ++c) y[c] += load(z + c * kVec);
+    }
+    for (int c = 0; c < kOut; ++c) {
+      if (f.clamp_post) y[c] = vclamp(y[c], f.post_lo, f.post_hi);
+    }
+  } else {
+    float* row = reinterpret_cast<float*>(y);
+    act_rows(e.act, row, cols * kVec);
+    if (z != nullptr) {
+      for (int c = 0; c < cols; ++c) y[c] += load(z + c * kVec);
+    }
+    act_rows(e.post, row, cols * kVec);
+  }
+  for (int c = 0; c < cols; ++c) store(to + c * kVec, y[c]);
+}
+
+// Tiles [t0, t1) of an image, panels [p0, p1).
+void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, float* scratch) {
+  const Geometry& g = s.g;
+  const int64_t n = t1 - t0, groups = ceil_div(n, kTilePixels);
+  const Buffers b = buffers(g, n);
+  float *v = scratch, *m = scratch + b.m_at, *u = scratch + b.u_at;
+
+  const int64_t pitch = g.in_w * kVec;
+  for (int64_t t = t0; t < t1; ++t) {
+    const int64_t top = t / s.tiles_w * kOut - g.pad_h, left = t % s.tiles_w * kOut - g.pad_w;
+    const int r0 = within(-top, kIn), r1 = within(g.in_h - top, kIn), c0 = within(-left, kIn), c1 = within(g.in_w - left, kIn);
+    const float* x = o.x + top * pitch + left * kVec;
+    for (int64_t block = 0; block < g.blocks(); ++block) {
+      transform_input(x + block * g.in_h * pitch, pitch, r0, r1, c0, c1, v + (block * n + t - t0) * kVec, b.v_step);
+    }
+  }
+
+  Finish product;
+  alignas(64) const float zeros[kPanel] = {};
+  product.bias = zeros;
+  product.clamp_act = product.clamp_post = false;
+  product.out_vec = n * kVec;
+  product.out_pixel = kVec;
+  product.out_row = 0;
+  Finish f;
+  s.epilogue.clamps(&f);
+  Walk walk{g.blocks(), n * kVec, 1, 0, 1, 0, kVec, g.channels - (g.blocks() - 1) * kVec, kVec, 0, 0};
+  for (int64_t p = p0; p < p1; ++p) {
+    const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
+    const int vecs = filters <= kVec ? 1 : kTileVecs;
+    walk.w_step = vecs * kVec;
+    const float* raw = o.w + f0 * g.depth();
+    // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and a
+    // tile fetches a quarter of what it reads.
+    const float* next = raw + walk.w_step * g.depth();
+    const int64_t fetch = p + 1 < p1 ? g.channels * 8 : 0;
+    for (int pass = 0; pass < kPasses; ++pass) {
+      transform_weights(pass, raw, g.channels, walk.w_step, u);
+      for (int q = 0; q < kPassPositions; ++q) {
+        const int64_t position = pass_row(pass, q / kIn) * kIn + q % kIn;
+        const float* w = u + q * g.channels * walk.w_step;
+        product.ahead = fetch > 0 ? next : w;
+        next += fetch;
+        for (int64_t i = 0; i < groups; ++i) {
+          const int64_t at = tile_begin(n, groups, i);
+          const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - at), vecs);
+          fn(walk, v + position * b.v_step + at * kVec, w, product, m + position * b.m_step + at * kVec, nullptr);
+          product.ahead = w;
+        }
+      }
+    }
+    for (int vec = 0; vec < vecs; ++vec) {
+      VF bias{};
+      const int64_t first = f0 + vec * kVec, live = g.filters - first < kVec ? g.filters - first : kVec;
+      if (o.bias != nullptr) bias = load_n(o.bias + first, static_cast<int>(live));
+      for (int64_t t = t0; t < t1; ++t) {
+        const int64_t top = t / s.tiles_w * kOut, left = t % s.tiles_w * kOut;
+        const int rows = within(g.out_h - top, kOut), cols = within(g.out_w - left, kOut);
+        VF y[kOut][kOut];
+        transform_output(m + (vec * n + t - t0) * kVec, b.m_step, bias, y);
+        for (int r = 0; r < rows; ++r) {
+          const int64_t at = first * g.out_h * g.out_w + ((top + r) * g.out_w + left) * kVec;
+          finish_row(s.epilogue, f, y[r], o.z != nullptr ? o.z + at : nullptr, o.y + at, cols);
+        }
+      }
+    }
+  }
+}
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const Geometry& g = s.g;
+  const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
+  const Operands all{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
+  const int64_t images = g.batch * g.groups;
+  const Pool serial = Pool::serial();
+  const Pool& pool = g.flops() < kAloneFlops ? serial : *c.pool;
+  const int64_t threads = pool.size();
+  // Tiles are divided while each thread has several units of them, for what they share is the transform
+  // of the weights; panels otherwise, which share that of the input.
+  Split split{1, 1};
+  if (threads > 1 && images % threads != 0 && images < 4 * threads) {
+    split = s.units >= 2 * threads ? Split{threads, 1} : split_grid(s.units, g.panels(), threads);
+  }
+  const int64_t in_group = g.blocks() * kVec * g.in_h * g.in_w, out_group = round_up(g.filters, kVec) * g.out_h * g.out_w;
+  pool.run(images * split.rows * split.cols, [&](int64_t task, int thread) {
+    const int64_t across = task % split.cols, down = task / split.cols % split.rows, image = task / (split.cols * split.rows);
+    const int64_t group = image % g.groups;
+    const Operands o{all.x + image * in_group, all.w + group * g.group_floats(),
+                     all.bias != nullptr ? all.bias + group * g.filters : nullptr,
+                     all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group};
+    const int64_t u0 = tile_begin(s.units, split.rows, down), u1 = tile_begin(s.units, split.rows, down + 1);
+    const int64_t blocks = ceil_div(u1 - u0, s.block);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t t0 = (u0 + tile_begin(u1 - u0, blocks, b)) * kTilePixels;
+      const int64_t t1 = (u0 + tile_begin(u1 - u0, blocks, b + 1)) * kTilePixels;
+      run_block(s, o, t0, t1 < s.tiles ? t1 : s.tiles, tile_begin(g.panels(), split.cols, across),
+                tile_begin(g.panels(), split.cols, across + 1),
+                reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride));
+    }
+  });
+  return Status::kOk;
+}
+
+// Microseconds: cycles of each part, in vector operations, at the rate of the tiles.
+float cost(const KernelQuery& q) {
+  State s;
+  plan(q, &s);
+  const Geometry& g = s.g;
+  const double images = static_cast<double>(g.batch * g.groups), tiles = static_cast<double>(s.tiles);
+  const double vec_in = static_cast<double>(g.blocks()), vec_out = static_cast<double>(ceil_div(g.filters, kVec));
+  const double channels = static_cast<double>(g.channels), blocks = static_cast<double>(ceil_div(s.units, s.block));
+  const double row = tiles / static_cast<double>(ceil_div(s.tiles, kTilePixels) * kTilePixels);
+  const double rate = kPeakFlops / (2 * kVec);  // vector operations a microsecond
+  double work = tiles * (vec_in * 350 + vec_out * 300) + blocks * channels * vec_out * 220;
+  work += tiles * 36 * channels * vec_out / (0.5 + 0.38 * row);
+  double us = images * work / rate;
+  us += images * blocks * channels * 9 * vec_out * kVec * 4 / 40e3;
+  us += static_cast<double>(q.in[0]->bytes() + q.out[0]->bytes()) * 1.5e-5;
+  if (!s.epilogue.direct) us += static_cast<double>(q.out[0]->bytes()) * 1e-4;
+  return static_cast<float>(us);
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+PN_KERNEL_TABLE(winograd)
+PN_KERNEL_ROWS(winograd) = {
+    {"f32_conv_winograd_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State),
+     PN_TIER::accepts, PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes,
+     PN_TIER::prepare, PN_TIER::run},
+};
+PN_KERNEL_COUNT(winograd);
+static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "winograd state");
+
+}  // namespace pyneo
