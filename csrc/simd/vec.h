@@ -15,6 +15,8 @@
 #endif
 
 #define PN_INLINE static inline __attribute__((always_inline))
+// Before a loop over a small array of vectors that must become registers: its bounds are constants.
+#define PN_UNROLL _Pragma("GCC unroll 16")
 
 namespace pyneo {
 namespace PN_TIER {

@@ -5,9 +5,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-// Accumulators and pointers are arrays that must become registers: every loop over them is unrolled.
-#define PN_UNROLL _Pragma("GCC unroll 16")
-
 template <int kRows, int kCols, int kVecs>
 void tile(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
   // A pointer for every third pixel: the two between are reached by scaled addressing, so that a

@@ -50,7 +50,7 @@ void plan(const KernelQuery& q, State* s) {
 }
 
 struct Buffers {
-  int64_t v_step, m_step;   // floats between positions
+  int64_t v_step, m_step, u_step;   // floats between positions
   int64_t m_at, u_at, floats;
 };
 
@@ -60,7 +60,8 @@ Buffers buffers(const Geometry& g, int64_t tiles) {
   b.m_step = position_step(kTileVecs * tiles * kVec);
   b.m_at = kPositions * b.v_step;
   b.u_at = b.m_at + kPositions * b.m_step;
-  b.floats = b.u_at + kPassPositions * g.channels * kPanel;
+  b.u_step = position_step(g.channels * kPanel);
+  b.floats = b.u_at + kPassPositions * b.u_step;
   return b;
 }
 
@@ -112,13 +113,13 @@ int within(int64_t v, int64_t most) { return static_cast<int>(v < 0 ? 0 : v > mo
 // Activations and residual of one row of outputs, `cols` of which are inside the image.
 PN_INLINE void finish_row(const Epilogue& e, const Finish& f, VF y[kOut], const float* z, float* to, int cols) {
   if (e.direct) {
-    for (int c = 0; c < kOut; ++c) {
+    PN_UNROLL for (int c = 0; c < kOut; ++c) {
       if (f.clamp_act) y[c] = vclamp(y[c], f.act_lo, f.act_hi);
     }
     if (z != nullptr) {
       for (int c = 0; c < cols; ++c) y[c] += load(z + c * kVec);
     }
-    for (int c = 0; c < kOut; ++c) {
+    PN_UNROLL for (int c = 0; c < kOut; ++c) {
       if (f.clamp_post) y[c] = vclamp(y[c], f.post_lo, f.post_hi);
     }
   } else {
@@ -169,10 +170,10 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
     const float* next = raw + walk.w_step * g.depth();
     const int64_t fetch = p + 1 < p1 ? g.channels * 8 : 0;
     for (int pass = 0; pass < kPasses; ++pass) {
-      transform_weights(pass, raw, g.channels, walk.w_step, u);
+      transform_weights(pass, raw, g.channels, walk.w_step, u, b.u_step);
       for (int q = 0; q < kPassPositions; ++q) {
         const int64_t position = pass_row(pass, q / kIn) * kIn + q % kIn;
-        const float* w = u + q * g.channels * walk.w_step;
+        const float* w = u + q * b.u_step;
         product.ahead = fetch > 0 ? next : w;
         next += fetch;
         for (int64_t i = 0; i < groups; ++i) {
