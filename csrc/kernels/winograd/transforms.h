@@ -10,6 +10,13 @@
 
 #include "simd/vec.h"
 
+// Where a vector is several registers, unrolling costs more code than it saves time.
+#if defined(__AVX__)
+#define PN_TRANSFORM_UNROLL PN_UNROLL
+#else
+#define PN_TRANSFORM_UNROLL
+#endif
+
 namespace pyneo {
 namespace PN_TIER {
 namespace winograd {
@@ -63,10 +70,10 @@ PN_INLINE int pass_row(int pass, int half) { return pass == 0 ? half * 5 : pass 
 static inline void transform_weights(int pass, const float* raw, int64_t channels, int64_t width, float* u, int64_t step) {
   const float inv = pass == 1 ? kInvA : kInvB, first = inv * (pass == 1 ? kA : kB);
   const float second = inv * (pass == 1 ? kA2 : kB2);
-  PN_UNROLL for (int64_t c = 0; c < channels; ++c, raw += 9 * width) {
-    PN_UNROLL for (int64_t v = 0; v < width; v += kVec) {
+  PN_TRANSFORM_UNROLL for (int64_t c = 0; c < channels; ++c, raw += 9 * width) {
+    PN_TRANSFORM_UNROLL for (int64_t v = 0; v < width; v += kVec) {
       VF p[3], m[3], out[kIn];
-      PN_UNROLL for (int j = 0; j < 3; ++j) {
+      PN_TRANSFORM_UNROLL for (int j = 0; j < 3; ++j) {
         const VF g0 = load(raw + j * width + v), g1 = load(raw + (3 + j) * width + v), g2 = load(raw + (6 + j) * width + v);
         if (pass == 0) {
           p[j] = kInv0 * g0;
@@ -79,9 +86,9 @@ static inline void transform_weights(int pass, const float* raw, int64_t channel
       }
       float* to = u + c * width + v;
       weights_1d(p[0], p[1], p[2], out);
-      PN_UNROLL for (int j = 0; j < kIn; ++j) store(to + j * step, out[j]);
+      PN_TRANSFORM_UNROLL for (int j = 0; j < kIn; ++j) store(to + j * step, out[j]);
       weights_1d(m[0], m[1], m[2], out);
-      PN_UNROLL for (int j = 0; j < kIn; ++j) store(to + (kIn + j) * step, out[j]);
+      PN_TRANSFORM_UNROLL for (int j = 0; j < kIn; ++j) store(to + (kIn + j) * step, out[j]);
     }
   }
 }
@@ -93,7 +100,7 @@ static inline void transform_input(const float* x, int64_t pitch, int r0, int r1
   if (r0 == 0 && c0 == 0 && r1 == kIn && c1 == kIn) {
     for (int r = 0; r < kIn; ++r) {
       VF d[kIn];
-      PN_UNROLL for (int c = 0; c < kIn; ++c) d[c] = load(x + r * pitch + c * kVec);
+      PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) d[c] = load(x + r * pitch + c * kVec);
       input_1d(d, half[r]);
     }
   } else {
@@ -109,7 +116,7 @@ static inline void transform_input(const float* x, int64_t pitch, int r0, int r1
     const VF d[kIn] = {half[0][c], half[1][c], half[2][c], half[3][c], half[4][c], half[5][c]};
     VF out[kIn];
     input_1d(d, out);
-    PN_UNROLL for (int r = 0; r < kIn; ++r) store(v + (r * kIn + c) * step, out[r]);
+    PN_TRANSFORM_UNROLL for (int r = 0; r < kIn; ++r) store(v + (r * kIn + c) * step, out[r]);
   }
 }
 
@@ -118,13 +125,13 @@ static inline void transform_output(const float* m, int64_t step, VF bias, VF y[
   VF half[kOut][kIn];
   for (int c = 0; c < kIn; ++c) {
     VF in[kIn], out[kOut];
-    PN_UNROLL for (int r = 0; r < kIn; ++r) in[r] = load(m + (r * kIn + c) * step);
+    PN_TRANSFORM_UNROLL for (int r = 0; r < kIn; ++r) in[r] = load(m + (r * kIn + c) * step);
     output_1d(in, out);
-    PN_UNROLL for (int r = 0; r < kOut; ++r) half[r][c] = out[r];
+    PN_TRANSFORM_UNROLL for (int r = 0; r < kOut; ++r) half[r][c] = out[r];
   }
   for (int r = 0; r < kOut; ++r) {
     output_1d(half[r], y[r]);
-    PN_UNROLL for (int c = 0; c < kOut; ++c) y[r][c] += bias;
+    PN_TRANSFORM_UNROLL for (int c = 0; c < kOut; ++c) y[r][c] += bias;
   }
 }
 
