@@ -19,8 +19,19 @@ def draw(*shape, scale=1.0, seed=0):
 @pytest.mark.parametrize(
     "shape,axis",
     [
-        ((3, 1000), -1), ((2, 4, 128), 2), ((5, 1), 1), ((7,), 0), ((3, 15), 1), ((2, 17), 1), ((4, 0), 1),
-        ((2, 5, 9), 1), ((3, 21, 4, 10), 1), ((40, 3), 0), ((300, 130), 1), ((8, 31), -1), ((2, 33, 16), 1),
+        ((3, 1000), -1),
+        ((2, 4, 128), 2),
+        ((5, 1), 1),
+        ((7,), 0),
+        ((3, 15), 1),
+        ((2, 17), 1),
+        ((4, 0), 1),
+        ((2, 5, 9), 1),
+        ((3, 21, 4, 10), 1),
+        ((40, 3), 0),
+        ((300, 130), 1),
+        ((8, 31), -1),
+        ((2, 33, 16), 1),
     ],
     ids=str,
 )
@@ -43,7 +54,15 @@ def test_softmax_of_extremes(axis, tier):
     check(Node("Softmax", [x], {"axis": axis}), "f32_softmax", tier)
 
 
-ROWS = [((4, 768), -1), ((2, 3, 50), -1), ((2, 3, 50), 1), ((5, 7), -1), ((3, 1), -1), ((1, 16), -1), ((40, 384), -1)]
+ROWS = [
+    ((4, 768), -1),
+    ((2, 3, 50), -1),
+    ((2, 3, 50), 1),
+    ((5, 7), -1),
+    ((3, 1), -1),
+    ((1, 16), -1),
+    ((40, 384), -1),
+]
 
 
 @each_tier
@@ -52,7 +71,9 @@ ROWS = [((4, 768), -1), ((2, 3, 50), -1), ((2, 3, 50), 1), ((5, 7), -1), ((3, 1)
 def test_layer_norm(shape, axis, bias, tier):
     x, width = draw(*shape, scale=3), shape[axis:]
     inputs = [x + 5, draw(*width, seed=1)] + ([draw(*width, seed=2)] if bias else [])
-    check(Node("LayerNormalization", inputs, {"axis": axis, "epsilon": 1e-6}), "f32_layer_norm", tier, atol=2e-5)
+    check(
+        Node("LayerNormalization", inputs, {"axis": axis, "epsilon": 1e-6}), "f32_layer_norm", tier, atol=2e-5
+    )
 
 
 @each_tier

@@ -44,29 +44,30 @@ __attribute__((noinline)) float sum_of(const float* p, int64_t n) {
   return reduce_add((a + b) + (c + d));
 }
 
-__attribute__((noinline)) float squares_of(const float* p, int64_t n, float mean) {
-  VF a{}, b{};
-  int64_t i = 0;
-  for (; i + 2 * kVec <= n; i += 2 * kVec) {
-    const VF u = load(p + i) - mean, v = load(p + i + kVec) - mean;
-    a += u * u;
-    b += v * v;
-  }
-  for (; i < n; i += kVec) {
-    VF u = load_any(p + i, n - i) - mean;
-    if (n - i < kVec) u = first_lanes(u, n - i);
-    a += u * u;
-  }
-  return reduce_add(a + b);
-}
-
 struct Moments {
-  float mean, inverse;
+  float mean, rest, inverse;  // the mean is mean + rest: far from zero one float is too coarse
 };
 
 __attribute__((noinline)) Moments moments(const float* p, int64_t n, bool centred, float epsilon) {
   const float count = static_cast<float>(n), mean = centred ? sum_of(p, n) / count : 0;
-  return {mean, 1.0f / __builtin_sqrtf(squares_of(p, n, mean) / count + epsilon)};
+  VF first{}, second{}, first2{}, second2{};
+  int64_t i = 0;
+  for (; i + 2 * kVec <= n; i += 2 * kVec) {
+    const VF u = load(p + i) - mean, v = load(p + i + kVec) - mean;
+    first += u;
+    first2 += v;
+    second += u * u;
+    second2 += v * v;
+  }
+  for (; i < n; i += kVec) {
+    VF u = load_any(p + i, n - i) - mean;
+    if (n - i < kVec) u = first_lanes(u, n - i);
+    first += u;
+    second += u * u;
+  }
+  const float rest = centred ? reduce_add(first + first2) / count : 0;
+  const float variance = reduce_add(second + second2) / count - rest * rest;
+  return {mean, rest, 1.0f / __builtin_sqrtf(variance + epsilon)};
 }
 
 // --- rows ----------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ Status run_rows(const void* state, RunContext& c) {
       }
       const Moments m = moments(p, w, f.centred, s.epsilon);
       for (int64_t i = 0; i < w; i += kVec) {
-        VF v = (load_any(p + i, w - i) - m.mean) * m.inverse * load_any(scale + i, w - i);
+        VF v = (load_any(p + i, w - i) - m.mean - m.rest) * m.inverse * load_any(scale + i, w - i);
         if (bias) v += load_any(bias + i, w - i);
         store_any(out + i, v, w - i);
       }
@@ -241,13 +242,13 @@ Status run_planes(const void* state, RunContext& c) {
       const int64_t c0 = g % s.groups * group;
       Moments m{};
       if (s.by == By::kBatch) {
-        m = {p[2][c0], 1.0f / __builtin_sqrtf(p[3][c0] + s.epsilon)};
+        m = {p[2][c0], 0, 1.0f / __builtin_sqrtf(p[3][c0] + s.epsilon)};
       } else {
         m = moments(x + g * size, size, true, s.epsilon);
       }
       for (int64_t k = 0; k < group; ++k) {
         const int64_t at = g * size + k * s.plane;
-        const Affine f = combine(splat(m.mean), splat(m.inverse), splat(p[0][c0 + k]), splat(p[1][c0 + k]));
+        const Affine f = combine(splat(m.mean + m.rest), splat(m.inverse), splat(p[0][c0 + k]), splat(p[1][c0 + k]));
         affine(x + at, y + at, s.plane, f.a, f.b);
       }
     }
