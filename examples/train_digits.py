@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the CNN of `pyneo demo` on scikit-learn's handwritten digits and exports it to ONNX.
 
-    python examples/train_digits.py              writes pyneo/data/digits.onnx (needs torch, scikit-learn, onnx)
+    python examples/train_digits.py              writes pyneo/data/digits.onnx (needs torch, scikit-learn)
 
 1,797 images of 8x8 pixels, values 0 to 16; which of them are held out is decided by `pyneo.data.held_out`
 and by nothing else, so that the demo tests on images that training never saw.

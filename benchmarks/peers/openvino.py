@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO, CPU plug-in, latency mode, from its own format with weights kept in fp32.
+
+Without the precision hint it computes in bfloat16 where the CPU can, which is not fp32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from peers import Run, installed
+
+
+def version() -> str:
+    return installed("openvino") or ""
+
+
+def why_not(model: Path) -> str | None:
+    return None if version() else "openvino is not installed"
+
+
+def prepare(model: Path, out: Path) -> Path:
+    import openvino
+
+    path = out / (model.stem + ".xml")
+    if not path.exists() or path.stat().st_mtime < model.stat().st_mtime:
+        openvino.save_model(openvino.convert_model(str(model)), str(path), compress_to_fp16=False)
+    return path
+
+
+def load(path: Path, threads: int, inputs: dict[str, np.ndarray]) -> Run:
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }  # fmt: skip
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    request = compiled.create_infer_request()
+    outputs = range(len(compiled.outputs))
+
+    def run() -> list[np.ndarray]:
+        found = request.infer(inputs, share_inputs=True)
+        return [found[i] for i in outputs]
+
+    return run
