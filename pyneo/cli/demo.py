@@ -93,12 +93,15 @@ def run(args: argparse.Namespace) -> int:
     us = figures["latency_us"]
     spread = f"p10 {us['p10']:.1f}, p90 {us['p90']:.1f}"
     say(f"   latency   {us['median']:.1f} us an image from Python, one thread ({spread})")
-    say("   memory    " + ", ".join(f"{k} {v:,} bytes" for k, v in figures["memory"].items()))
+    say(
+        "   memory    "
+        + ", ".join(f"{k.removesuffix('_bytes')} {v:,} bytes" for k, v in figures["memory"].items())
+    )
 
     picture = figures["picture"] = _draw(out / "digits.png", images, labels, logits)
     say(f"5. a few of them, the least certain first: {picture or 'no picture, pip install matplotlib'}")
 
-    say("6. flip one bit of the file, and trust another key")
+    say("6. flip one bit of a weight, and trust another key")
     figures["refused"] = _attacks(package_path, keys.pub, out)
     for what, refusal in figures["refused"].items():
         say(f"   {what}: {refusal or 'ACCEPTED'}")
@@ -176,7 +179,9 @@ def _attacks(package: Path, trusted: str, out: Path) -> dict[str, str | None]:
     import pyneo
 
     data = bytearray(package.read_bytes())
-    data[len(data) // 2] ^= 1
+    sections = pyneo.Package.open(package, trust=trusted).inspect()["sections"]
+    weights = next(s for s in sections if s["name"] == "weights")
+    data[weights["offset"] + weights["bytes"] // 2] ^= 1
     broken = out / "digits-broken.neo"
     broken.write_bytes(data)
     stranger = pyneo.keygen(out / "stranger", force=True)
