@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line end to end on a package made by hand; compile has its own tests."""
+"""The command line end to end."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import pyneo
 from pyneo.cli import COMMANDS, main
 from tests.package import forge
 
+DIGITS = Path(pyneo.__file__).parent / "data" / "digits.onnx"
 X = np.array([[-1, 2, -0.5]], np.float32)
 
 
@@ -162,13 +166,6 @@ def test_bench_reports_latency_memory_and_profile(signed, capsys):
     assert "Relu" in capsys.readouterr().out
 
 
-def test_unsigned_files_warn_when_they_are_written(here, capsys):
-    from pyneo.cli import _show_warning
-
-    _show_warning("words")
-    assert capsys.readouterr().err == "pyneo: warning: words\n"
-
-
 def test_python_m_pyneo_is_the_command(signed):
     done = subprocess.run(
         [sys.executable, "-m", "pyneo", "verify", "m.neo", "--trust", "publisher.pub"],
@@ -176,3 +173,70 @@ def test_python_m_pyneo_is_the_command(signed):
         text=True,
     )
     assert done.returncode == 0 and "intact" in done.stdout and done.stderr == ""
+
+
+@pytest.fixture
+def compiled(tmp_path, monkeypatch, capsys):
+    """The digits model compiled and signed by the command line: (folder, what --json printed)."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["keygen", "publisher"]) == 0
+    argv = ["compile", str(DIGITS), "-o", "digits.neo", "--key", "publisher.key", "--shape", "image=1,1,8,8"]
+    capsys.readouterr()
+    assert (
+        main([*argv, "--release", "4", "--metadata", "labels=0-9", "--report", "report.txt", "--json"]) == 0
+    )
+    return tmp_path, json.loads(capsys.readouterr().out)
+
+
+def test_compile_writes_a_signed_package_and_a_report(compiled, capsys):
+    folder, found = compiled
+    assert found["output"] == "digits.neo" and found["bytes"] == os.path.getsize("digits.neo")
+    assert found["report"]["arena_bytes"] >= found["report"]["arena_lower_bound"] > 0
+    assert "arena" in (folder / "report.txt").read_text()
+    assert main(["verify", "digits.neo", "--trust", "publisher.pub", "--json"]) == 0
+    m = json.loads(capsys.readouterr().out)["manifest"]
+    assert (m["release"], m["metadata"]) == (4, {"labels": "0-9"})
+    assert m["source"] == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
+
+
+def test_a_compiled_package_runs_as_onnx_runtime_does(compiled, capsys):
+    runtime = pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32) * 16
+    np.save("x.npy", x)
+    assert main(["run", "digits.neo", "--trust", "publisher.pub", "--input", "x.npy", "-o", "y.npy"]) == 0
+    expected = runtime.InferenceSession(str(DIGITS), providers=["CPUExecutionProvider"]).run(
+        None, {"image": x}
+    )[0]
+    np.testing.assert_allclose(np.load("y.npy"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_compiling_the_same_model_twice_gives_the_same_bytes(compiled, capsys):
+    first = (compiled[0] / "digits.neo").read_bytes()
+    argv = ["compile", str(DIGITS), "-o", "again.neo", "--key", "publisher.key", "--shape", "image=1,1,8,8"]
+    assert main([*argv, "--release", "4", "--metadata", "labels=0-9", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert (compiled[0] / "again.neo").read_bytes() == first
+
+
+def test_compile_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.onnx").write_text("no model")
+    for argv, words in [
+        (["compile", "absent.onnx"], "absent.onnx"),
+        (["compile", "bad.onnx"], "bad.onnx"),
+        (["compile", str(DIGITS), "--target", "vax"], "'vax' is unknown; known targets are host"),
+        (["compile", str(DIGITS), "--shape", "image"], "must be NAME=VALUE"),
+    ]:
+        assert main(argv) == 1
+        assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad.onnx"]
+    assert main(["compile", "--targets"]) == 0
+    assert "rpi4" in capsys.readouterr().out.split()
+
+
+def test_an_unsigned_package_is_written_with_a_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compile", str(DIGITS), "-o", "d.neo", "--shape", "image=1,1,8,8"]) == 0
+    assert "pyneo: warning: d.neo is not signed" in capsys.readouterr().err
+    assert main(["verify", "d.neo"]) == 1
+    assert main(["verify", "d.neo", "--allow-unsigned"]) == 0
