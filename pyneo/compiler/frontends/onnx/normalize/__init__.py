@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from . import arithmetic, constants, microsoft, ml, nn, shape
+from . import arithmetic, constants, microsoft, ml, nn, shape, trees
 from .rule import RULES, Emitter, Op
 
 __all__ = ["RULES", "Op", "normalize"]
 
-_TOPICS = (arithmetic, constants, microsoft, ml, nn, shape)  # importing a topic registers its rules
+_TOPICS = (arithmetic, constants, microsoft, ml, nn, shape, trees)  # importing a topic registers its rules
 
 
 def normalize(op: Op, emitter: Emitter) -> bool:
