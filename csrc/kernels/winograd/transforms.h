@@ -61,25 +61,47 @@ PN_INLINE void weights_1d(VF g0, VF g1, VF g2, VF out[kIn]) {
   out[5] = g2;
 }
 
+// One 3x3 filter, G g G^T, in double precision.
+static inline void transform_filter(const float g[9], float u[kPositions]) {
+  const auto one_d = [](const double in[3], double out[kIn]) {
+    const double a = kA, b = kB, na = 2 * a * a * (a * a - b * b), nb = 2 * b * b * (b * b - a * a);
+    out[0] = in[0] / (a * a * b * b);
+    out[1] = (in[0] + a * in[1] + a * a * in[2]) / na;
+    out[2] = (in[0] - a * in[1] + a * a * in[2]) / na;
+    out[3] = (in[0] + b * in[1] + b * b * in[2]) / nb;
+    out[4] = (in[0] - b * in[1] + b * b * in[2]) / nb;
+    out[5] = in[2];
+  };
+  double half[3][kIn];
+  for (int r = 0; r < 3; ++r) {
+    const double row[3] = {g[r * 3], g[r * 3 + 1], g[r * 3 + 2]};
+    one_d(row, half[r]);
+  }
+  for (int c = 0; c < kIn; ++c) {
+    const double col[3] = {half[0][c], half[1][c], half[2][c]};
+    double out[kIn];
+    one_d(col, out);
+    for (int r = 0; r < kIn; ++r) u[r * kIn + c] = static_cast<float>(out[r]);
+  }
+}
+
 // Rows of G g G^T come in three passes of two: (0, 5), (1, 2), (3, 4).
 constexpr int kPasses = 3, kPassPositions = kPositions / kPasses;
 PN_INLINE int pass_row(int pass, int half) { return pass == 0 ? half * 5 : pass * 2 - 1 + half; }
 
-// The rows of a pass for a panel: raw [c][3][3][width] -> u [c][width] for each of
-// 2 * 6 positions, `step` floats apart.
-static inline void transform_weights(int pass, const float* raw, int64_t channels, int64_t width, float* u, int64_t step) {
-  const float inv = pass == 1 ? kInvA : kInvB, first = inv * (pass == 1 ? kA : kB);
-  const float second = inv * (pass == 1 ? kA2 : kB2);
-  PN_TRANSFORM_UNROLL for (int64_t c = 0; c < channels; ++c, raw += 9 * width) {
-    PN_TRANSFORM_UNROLL for (int64_t v = 0; v < width; v += kVec) {
+template <bool kEnds>  // the points 0 and infinity, and not a pair +-t
+PN_INLINE void transform_weights_pass(const VF factor[3], const float* raw, int64_t channels, int64_t width, float* u,
+                                      int64_t step) {
+  for (int64_t c = 0; c < channels; ++c, raw += 9 * width) {
+    for (int64_t v = 0; v < width; v += kVec) {
       VF p[3], m[3], out[kIn];
       PN_TRANSFORM_UNROLL for (int j = 0; j < 3; ++j) {
-        const VF g0 = load(raw + j * width + v), g1 = load(raw + (3 + j) * width + v), g2 = load(raw + (6 + j) * width + v);
-        if (pass == 0) {
-          p[j] = kInv0 * g0;
+        const VF g0 = load(raw + j * width + v), g2 = load(raw + (6 + j) * width + v);
+        if (kEnds) {
+          p[j] = factor[0] * g0;
           m[j] = g2;
         } else {
-          const VF e = inv * g0 + second * g2, o = first * g1;
+          const VF e = factor[0] * g0 + factor[2] * g2, o = factor[1] * load(raw + (3 + j) * width + v);
           p[j] = e + o;
           m[j] = e - o;
         }
@@ -87,9 +109,23 @@ static inline void transform_weights(int pass, const float* raw, int64_t channel
       float* to = u + c * width + v;
       weights_1d(p[0], p[1], p[2], out);
       PN_TRANSFORM_UNROLL for (int j = 0; j < kIn; ++j) store(to + j * step, out[j]);
+      to += kIn * step;
       weights_1d(m[0], m[1], m[2], out);
-      PN_TRANSFORM_UNROLL for (int j = 0; j < kIn; ++j) store(to + (kIn + j) * step, out[j]);
+      PN_TRANSFORM_UNROLL for (int j = 0; j < kIn; ++j) store(to + j * step, out[j]);
     }
+  }
+}
+
+// The rows of a pass for a panel: raw [c][3][3][width] -> u [c][width] for each of
+// 2 * 6 positions, `step` floats apart.
+static inline void transform_weights(int pass, const float* raw, int64_t channels, int64_t width, float* u, int64_t step) {
+  if (pass == 0) {
+    const VF factor[3] = {splat(kInv0)};
+    transform_weights_pass<true>(factor, raw, channels, width, u, step);
+  } else {
+    const float inv = pass == 1 ? kInvA : kInvB, t = pass == 1 ? kA : kB;
+    const VF factor[3] = {splat(inv), splat(inv * t), splat(inv * t * t)};
+    transform_weights_pass<false>(factor, raw, channels, width, u, step);
   }
 }
 

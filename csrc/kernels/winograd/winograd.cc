@@ -4,9 +4,11 @@
 //
 // The input of a block of tiles is transformed once, into [36 positions][channel block][tile]. Then, for each
 // panel of filters: its weights are transformed, 12 positions at a time, multiplied with the tiles by the tile
-// microkernel, and the 36 products transformed into the output, while all of it stays in L2. Weights are stored as
-// they are and transformed in every run: that costs 2-5 % where many tiles share them, and less than reading
-// four times as many bytes where few do.
+// microkernel, and the 36 products transformed into the output, while all of it stays in L2.
+//
+// There are two kernels. One stores the weights as they are and transforms them in every run: where they have
+// outgrown the caches this costs less than reading the four times as many bytes of their transform. The
+// other stores the transform, for layers whose transformed weights stay in L2 from one block of tiles to the next.
 #include "kernels/conv/geometry.h"
 #include "kernels/gemm/partition.h"
 #include "kernels/winograd/transforms.h"
@@ -22,6 +24,7 @@ struct State {
   int64_t tiles_w, tiles;   // of an image
   int64_t block;            // most tiles of a block, in units of kTilePixels
   int64_t units;            // of the image
+  bool ready;               // the weights are stored transformed
   Epilogue epilogue;
 };
 
@@ -35,16 +38,17 @@ bool accepts(const KernelQuery& q) {
 // different sets of L1.
 int64_t position_step(int64_t floats) { return (ceil_div(floats, 16) | 1) * 16; }
 
-void plan(const KernelQuery& q, State* s) {
+void plan(const KernelQuery& q, bool ready, State* s) {
   read_geometry(q, &s->g);
+  s->ready = ready;
   s->epilogue.read(q.attrs, "Conv");
   const Geometry& g = s->g;
   s->tiles_w = ceil_div(g.out_w, kOut);
   s->tiles = s->tiles_w * ceil_div(g.out_h, kOut);
   s->units = ceil_div(s->tiles, kTilePixels);
-  // Transformed input and the products of a panel take little more than half of L2.
+  // Transformed input and the products of a panel take half of L2; less if weights shall stay there too.
   const int64_t unit_bytes = kTilePixels * kPositions * (g.blocks() * kVec + kPanel) * 4;
-  s->block = q.target->l2_bytes * 9 / 16 / unit_bytes;
+  s->block = q.target->l2_bytes * (ready ? 6 : 9) / 16 / unit_bytes;
   if (s->block < 1) s->block = 1;
   if (s->block > s->units) s->block = s->units;
 }
@@ -70,19 +74,25 @@ int64_t block_tiles(const State& s) {
   return most < s.tiles ? most : s.tiles;
 }
 
+template <bool kReady>
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
-  plan(q, &s);
-  return buffers(s.g, block_tiles(s)).floats * 4;
+  plan(q, kReady, &s);
+  const Buffers b = buffers(s.g, block_tiles(s));
+  return (kReady ? b.u_at : b.floats) * 4;
 }
 
+constexpr int64_t kTaps = 9;
+
+template <bool kReady>
 int64_t packed_bytes(const KernelQuery& q) {
   Geometry g;
   read_geometry(q, &g);
-  return g.groups * g.group_floats() * 4;
+  return g.groups * g.group_floats() * 4 * (kReady ? kPositions : kTaps) / kTaps;
 }
 
-// [group][panel][channel][3][3][filter]
+// [group][panel][channel][3][3][filter], or [group][panel][position][channel][filter]
+template <bool kReady>
 void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
@@ -91,15 +101,27 @@ void pack(const KernelQuery& q, const void* plain, void* packed) {
   for (int64_t n = 0; n < g.groups; ++n, w += g.filters * g.depth()) {
     for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
       const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
-      for (int64_t i = 0; i < g.channels * 9; ++i, to += width) {
-        for (int64_t f = 0; f < live; ++f) to[f] = w[(f0 + f) * g.channels * 9 + i];
+      if (kReady) {
+        for (int64_t c = 0; c < g.channels; ++c) {
+          for (int64_t f = 0; f < live; ++f) {
+            float positions[kPositions];
+            transform_filter(w + ((f0 + f) * g.channels + c) * kTaps, positions);
+            for (int i = 0; i < kPositions; ++i) to[(i * g.channels + c) * width + f] = positions[i];
+          }
+        }
+        to += kPositions * g.channels * width;
+      } else {
+        for (int64_t i = 0; i < g.channels * kTaps; ++i, to += width) {
+          for (int64_t f = 0; f < live; ++f) to[f] = w[(f0 + f) * g.channels * kTaps + i];
+        }
       }
     }
   }
 }
 
+template <bool kReady>
 Status prepare(const KernelQuery& q, void* state) {
-  plan(q, static_cast<State*>(state));
+  plan(q, kReady, static_cast<State*>(state));
   return Status::kOk;
 }
 
@@ -164,23 +186,32 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
     const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
     const int vecs = filters <= kVec ? 1 : kTileVecs;
     walk.w_step = vecs * kVec;
-    const float* raw = o.w + f0 * g.depth();
-    // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and a
-    // tile fetches a quarter of what it reads.
-    const float* next = raw + walk.w_step * g.depth();
-    const int64_t fetch = p + 1 < p1 ? g.channels * 8 : 0;
-    for (int pass = 0; pass < kPasses; ++pass) {
-      transform_weights(pass, raw, g.channels, walk.w_step, u, b.u_step);
-      for (int q = 0; q < kPassPositions; ++q) {
-        const int64_t position = pass_row(pass, q / kIn) * kIn + q % kIn;
-        const float* w = u + q * b.u_step;
-        product.ahead = fetch > 0 ? next : w;
-        next += fetch;
-        for (int64_t i = 0; i < groups; ++i) {
-          const int64_t at = tile_begin(n, groups, i);
-          const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - at), vecs);
-          fn(walk, v + position * b.v_step + at * kVec, w, product, m + position * b.m_step + at * kVec, nullptr);
-          product.ahead = w;
+    const auto multiply = [&](int64_t position, const float* w) {
+      for (int64_t i = 0; i < groups; ++i) {
+        const int64_t at = tile_begin(n, groups, i);
+        const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - at), vecs);
+        fn(walk, v + position * b.v_step + at * kVec, w, product, m + position * b.m_step + at * kVec, nullptr);
+        product.ahead = w;
+      }
+    };
+    if (s.ready) {
+      const float* w = o.w + f0 * g.channels * kPositions;
+      const int64_t step = g.channels * walk.w_step;
+      for (int64_t position = 0; position < kPositions; ++position, w += step) {
+        product.ahead = p + 1 < p1 || position + 1 < kPositions ? w + step : w;
+        multiply(position, w);
+      }
+    } else {
+      const float* raw = o.w + f0 * g.depth();
+      // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and a
+      // tile fetches a quarter of what it reads.
+      const float* next = raw + walk.w_step * g.depth();
+      const int64_t fetch = p + 1 < p1 ? g.channels * 8 : 0;
+      for (int pass = 0; pass < kPasses; ++pass) {
+        transform_weights(pass, raw, g.channels, walk.w_step, u, b.u_step);
+        for (int q = 0; q < kPassPositions; ++q, next += fetch) {
+          product.ahead = fetch > 0 ? next : u;
+          multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * b.u_step);
         }
       }
     }
@@ -221,7 +252,7 @@ Status run(const void* state, RunContext& c) {
   pool.run(images * split.rows * split.cols, [&](int64_t task, int thread) {
     const int64_t across = task % split.cols, down = task / split.cols % split.rows, image = task / (split.cols * split.rows);
     const int64_t group = image % g.groups;
-    const Operands o{all.x + image * in_group, all.w + group * g.group_floats(),
+    const Operands o{all.x + image * in_group, all.w + group * g.group_floats() * (s.ready ? kPositions : kTaps) / kTaps,
                      all.bias != nullptr ? all.bias + group * g.filters : nullptr,
                      all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group};
     const int64_t u0 = tile_begin(s.units, split.rows, down), u1 = tile_begin(s.units, split.rows, down + 1);
@@ -238,19 +269,27 @@ Status run(const void* state, RunContext& c) {
 }
 
 // Microseconds: cycles of each part, in vector operations, at the rate of the tiles.
+template <bool kReady>
 float cost(const KernelQuery& q) {
   State s;
-  plan(q, &s);
+  plan(q, kReady, &s);
   const Geometry& g = s.g;
   const double images = static_cast<double>(g.batch * g.groups), tiles = static_cast<double>(s.tiles);
   const double vec_in = static_cast<double>(g.blocks()), vec_out = static_cast<double>(ceil_div(g.filters, kVec));
   const double channels = static_cast<double>(g.channels), blocks = static_cast<double>(ceil_div(s.units, s.block));
   const double row = tiles / static_cast<double>(ceil_div(s.tiles, kTilePixels) * kTilePixels);
   const double rate = kPeakFlops / (2 * kVec);  // vector operations a microsecond
-  double work = tiles * (vec_in * 350 + vec_out * 300) + blocks * channels * vec_out * 220;
+  double work = tiles * (vec_in * 450 + vec_out * 400);
   work += tiles * 36 * channels * vec_out / (0.5 + 0.38 * row);
-  double us = images * work / rate;
-  us += images * blocks * channels * 9 * vec_out * kVec * 4 / 40e3;
+  double us = 0;
+  if (kReady) {
+    const double bytes = channels * vec_out * kVec * 4 * kPositions;
+    us += images * blocks * bytes / (bytes * 2 <= static_cast<double>(q.target->l2_bytes) ? 150e3 : 20e3);
+  } else {
+    work += blocks * channels * vec_out * 400;
+    us += images * blocks * channels * kTaps * vec_out * kVec * 4 / 40e3;
+  }
+  us += images * work / rate;
   us += static_cast<double>(q.in[0]->bytes() + q.out[0]->bytes()) * 1.5e-5;
   if (!s.epilogue.direct) us += static_cast<double>(q.out[0]->bytes()) * 1e-4;
   return static_cast<float>(us);
@@ -260,12 +299,18 @@ float cost(const KernelQuery& q) {
 }  // namespace PN_TIER
 
 PN_KERNEL_TABLE(winograd)
+#define PN_ROW(name, ready)                                                                                    \
+  {                                                                                                            \
+    name, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,           \
+        PN_TIER::cost<ready>, PN_TIER::packed_bytes<ready>, PN_TIER::pack<ready>, nullptr,                     \
+        PN_TIER::thread_scratch_bytes<ready>, PN_TIER::prepare<ready>, PN_TIER::run                            \
+  }
 PN_KERNEL_ROWS(winograd) = {
-    {"f32_conv_winograd_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State),
-     PN_TIER::accepts, PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes,
-     PN_TIER::prepare, PN_TIER::run},
+    PN_ROW("f32_conv_winograd_" PN_BLOCK, false),
+    PN_ROW("f32_conv_winograd_ready_" PN_BLOCK, true),
 };
 PN_KERNEL_COUNT(winograd);
+#undef PN_ROW
 static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "winograd state");
 
 }  // namespace pyneo
