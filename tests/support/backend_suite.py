@@ -61,7 +61,9 @@ class Case:
 
 
 def _array(x: object) -> object:
-    return numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x
+    if isinstance(x, onnx.TensorProto):
+        return numpy_helper.to_array(x)
+    return np.asarray(x) if isinstance(x, np.generic) else x
 
 
 def _has(folder: Path, what: str, i: int) -> bool:
