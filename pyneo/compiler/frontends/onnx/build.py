@@ -25,6 +25,9 @@ from .scope import Scope, in_order
 # Graph attributes of control flow, in the order of Node.subgraphs.
 _BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
+# Stands in a function's key for its overload when the standard defines it, not the model.
+STANDARD_BODY = "defined by the standard"
+
 
 class Importer:
     """One import: what was found so far, and what went wrong."""
@@ -255,7 +258,7 @@ class Importer:
         body = schemas.function_body(s, ins, attrs, len(outs))
         if body is None:
             return False
-        self.inline((domain, name, "body"), body, ins, outs, attrs)
+        self.inline((domain, name, STANDARD_BODY), body, ins, outs, attrs)
         return True
 
     def inline(
@@ -279,7 +282,10 @@ class Importer:
             )
         bound = read_attributes(function.attribute_proto, self.files)
         bound.update(attrs)
-        scope = Scope(self.files, self.opsets(function.opset_import), bound=bound, prefix=f"{self.where}/")
+        opsets = self.opsets(function.opset_import)
+        if key[2] == STANDARD_BODY:
+            opsets.setdefault("", schemas.NEWEST[""])
+        scope = Scope(self.files, opsets, bound=bound, prefix=f"{self.where}/")
         for i, name in enumerate(function.input):
             v = ins[i] if i < len(ins) else None
             if v is not None:

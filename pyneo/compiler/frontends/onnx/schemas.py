@@ -62,7 +62,7 @@ def check_node(s: OpSchema, node: onnx.NodeProto) -> None:
         if known is None:
             raise Problem(f"attribute {a.name!r} is unknown to {s.name} of operator set {s.since_version}")
         kind = int(a.type) if a.ref_attr_name else attribute_type(a)
-        if kind != int(known.type.value):
+        if kind != int(known.type.value) and not (a.ref_attr_name and not kind):
             raise Problem(
                 f"attribute {a.name!r} is {AttributeProto.AttributeType.Name(kind)}, expected "
                 f"{known.type.name}"
