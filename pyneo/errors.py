@@ -43,6 +43,10 @@ class CompileError(Error):
         self.problems = problems or [message]
 
 
+class ValueNeededError(CompileError):
+    """A shape depends on the value of a tensor that only a run can compute."""
+
+
 class InputError(Error, ValueError):
     """An array given to predict has the wrong name, rank, shape or value."""
 

@@ -143,6 +143,11 @@ Status Binding::bind_node(const Model& model, int32_t i, NodeWorkspace& w, bool*
     produced += d.bytes();
   }
 
+  if (produced == 0) {  // nothing to compute
+    *is_step = false;
+    return Status::kOk;
+  }
+
   // A node whose value follows from shapes and constants runs now, once.
   bool outputs_free = true;
   for (int32_t o = 0; o < n.n_out; ++o) outputs_free &= n.outputs[o] < 0 || places_[n.outputs[o]].kind == Place::kArena;

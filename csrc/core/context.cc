@@ -120,13 +120,12 @@ Status Context::bind_shapes() {
 
 namespace {
 
-Status mismatch(const char* what, const ModelTensor& expected, const Shape& shape, const pn_tensor& t) {
+Status mismatch(const char* what, const ModelTensor& expected, const char* shape, const pn_tensor& t) {
   TensorDesc given;
   PN_TRY(to_desc(t, what, &given));
-  char a[160], b[160];
+  char found[160];
   return fail(Status::kInvalidArgument, "%s '%s' expects %s %s, found %s %s", what, expected.name,
-              dtype_name(expected.desc.dtype), format_shape(shape, a, sizeof(a)), dtype_name(given.dtype),
-              format_shape(given.shape, b, sizeof(b)));
+              dtype_name(expected.desc.dtype), shape, dtype_name(given.dtype), format_shape(given.shape, found, sizeof(found)));
 }
 
 Status check_buffer(const char* what, const ModelTensor& expected, int64_t bytes, const pn_tensor& t) {
@@ -158,11 +157,12 @@ Status Context::bind_input(uint32_t i, const pn_tensor& t) {
   const ModelTensor& expected = slot_tensor(slot);
   Shape shape = input_shapes_[slot];
   if (!same_shape(t, expected.desc, shape)) {
-    if (!dynamic_) return mismatch("input", expected, shape, t);
+    char text[160];
+    if (!dynamic_) return mismatch("input", expected, format_shape(shape, text, sizeof(text)), t);
     TensorDesc given;
     PN_TRY(to_desc(t, "input", &given));
     if (given.layout != Layout::kPlain || given.dtype != expected.desc.dtype || !model_->input_fits(slot, given.shape)) {
-      return mismatch("input", expected, expected.desc.shape, t);
+      return mismatch("input", expected, model_->format_input_shape(slot, text, sizeof(text)), t);
     }
     shape = given.shape;
   }
@@ -193,7 +193,10 @@ Status Context::bind_output(uint32_t i, const pn_tensor& t) {
   const int32_t slot = model_->input_count() + static_cast<int32_t>(i);
   const ModelTensor& expected = slot_tensor(slot);
   const TensorDesc& d = bound_->desc(model_->output(static_cast<int32_t>(i)));
-  if (!same_shape(t, d, d.shape)) return mismatch("output", expected, d.shape, t);
+  if (!same_shape(t, d, d.shape)) {
+    char text[160];
+    return mismatch("output", expected, format_shape(d.shape, text, sizeof(text)), t);
+  }
   PN_TRY(check_buffer("output", expected, d.bytes(), t));
   uint8_t* data = t.data ? static_cast<uint8_t*>(t.data) : g_nothing;
   if (buffers_[slot] == data && buffer_bytes_[slot] == d.bytes()) return Status::kOk;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model.h"
 
+#include <cstdio>
 #include <cstring>
 #include <new>
 
@@ -64,6 +65,30 @@ bool Model::input_fits(int32_t input_index, const Shape& shape) const {
     }
   }
   return true;
+}
+
+const char* Model::format_input_shape(int32_t input_index, char* out, size_t n) const {
+  const format::TensorRecord& r = plan_.tensor(input(input_index));
+  size_t used = 0;
+  auto put = [&](const char* format, auto... args) {
+    if (used >= n) return;
+    const int k = snprintf(out + used, n - used, format, args...);
+    used += k > 0 ? static_cast<size_t>(k) : 0;
+  };
+  put("%s", "[");
+  for (int k = 0; k < r.rank; ++k) {
+    if (k > 0) put("%s", ", ");
+    if (r.dims[k] >= 0 || r.dims[k] == INT64_MIN) {
+      put("%lld", static_cast<long long>(r.dims[k] < 0 ? -1 : r.dims[k]));
+      continue;
+    }
+    const format::SymbolRecord& s = plan_.symbol(-1 - r.dims[k]);
+    if (s.min > 0) put("%lld<=", static_cast<long long>(s.min));
+    put("%s", plan_.string(s.name));
+    if (s.max < INT32_MAX) put("<=%lld", static_cast<long long>(s.max));
+  }
+  put("%s", "]");
+  return out;
 }
 
 int64_t Model::overhead_bytes() const {

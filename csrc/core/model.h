@@ -50,6 +50,8 @@ class Model {
   bool dynamic() const { return (plan_.header().flags & format::kPlanDynamic) != 0; }
   // Whether a shape fits a dynamic model's input: rank, fixed dims, bounds of symbols.
   bool input_fits(int32_t input, const Shape& shape) const;
+  // Writes an input's shape with its symbols and their bounds, "[N<=8, 3, H, W]".
+  const char* format_input_shape(int32_t input, char* out, size_t n) const;
   format::Span manifest() const { return package_.manifest; }
   const Array<ModelTensor>& tensors() const { return tensors_; }
   const Array<ModelNode>& nodes() const { return nodes_; }

@@ -30,13 +30,6 @@ __attribute__((format(printf, 2, 3))) Status bad(const char* name, const char* f
   return fail(Status::kInvalidPackage, "plan: tensor '%s': %s", name, text);
 }
 
-bool has_open_dims(const Shape& s) {
-  for (int k = 0; k < s.rank; ++k) {
-    if (s[k] < 0) return true;
-  }
-  return false;
-}
-
 bool is_layout(Layout l) {
   return l == Layout::kPlain || l == Layout::kC8 || l == Layout::kC16 || l == Layout::kPacked;
 }
@@ -103,7 +96,7 @@ Status Model::check_tensors() {
     const int64_t size = static_cast<int64_t>(dtype_size(t.desc.dtype));
     if (size == 0) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
     if (!is_layout(t.desc.layout)) return bad(t.name, "unknown layout %d", static_cast<int>(t.desc.layout));
-    if (dynamic() && has_open_dims(t.desc.shape)) {
+    if (dynamic() && t.storage != kStorageConst) {
       PN_TRY(check_open_tensor(i));
       continue;
     }

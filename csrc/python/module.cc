@@ -8,7 +8,7 @@ namespace pyneo_python {
 void check(pn_status status) {
   if (status == PN_OK) return;
   static const char* const kNames[] = {"Error",        "PackageError", "InputError",   "CompileError",   "OutOfMemoryError",
-                                       "CompileError", "ModelError",   "PackageError", "SignatureError", "Error"};
+                                       "ValueNeededError", "ModelError", "PackageError", "SignatureError", "Error"};
   const char* name = static_cast<unsigned>(status) < 10 ? kNames[status] : "Error";
   const py::object type = py::module_::import("pyneo.errors").attr(name);
   PyErr_SetString(type.ptr(), pn_last_error());

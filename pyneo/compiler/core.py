@@ -43,6 +43,29 @@ def infer(node: Node) -> list[tuple[DType, tuple[int, ...]]]:
     return [(DType(t), tuple(shape)) for t, shape in found]
 
 
+def infer_sample(node: Node, k: int) -> list[tuple[DType, tuple[int, ...]]]:
+    """Like `infer`, for the operands' shapes and known values in sample k."""
+    found = _core.op_infer(
+        node.op, pack_attrs(node.attrs), [_sample(v, k) for v in node.inputs], _dtypes(node), len(node.outputs)
+    )
+    return [(DType(t), tuple(shape)) for t, shape in found]
+
+
+def evaluate_sample(node: Node, k: int) -> list[np.ndarray]:
+    """Outputs of a node whose inputs' values are all known in sample k."""
+    outputs: list[np.ndarray] = _core.op_eval(
+        node.op, pack_attrs(node.attrs), [_sample(v, k) for v in node.inputs], _dtypes(node), len(node.outputs)
+    )
+    return outputs
+
+
+def _sample(v: Value | None, k: int) -> Any:
+    if v is None or v.const is not None:
+        return _operand(v)
+    sample = v.samples[k]
+    return (int(v.dtype), sample.shape, 0) if sample.value is None else sample.value
+
+
 def evaluate(node: Node) -> list[np.ndarray]:
     """Outputs of a node whose inputs are all constants, by the reference kernel."""
     outputs: list[np.ndarray] = _core.op_eval(
@@ -78,14 +101,34 @@ def _outputs(node: Node, layout: Layout | None = None) -> list[tuple[int, tuple[
 
 
 def kernels(node: Node, target: dict[str, int]) -> list[Kernel]:
-    """Kernels that accept the node with its operands' present layouts, cheapest first."""
-    found = _core.kernel_list(
-        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _outputs(node), target
-    )
+    """Kernels that accept the node with its operands' present layouts, cheapest first.
+
+    In a graph with symbols: those that accept it in every sample, priced for the first.
+    """
+    operands = [v for v in [*node.inputs, *node.outputs] if v is not None]
+    count = max((len(v.samples) for v in operands), default=0)
+    found = _kernels(node, target, 0 if count else None)
+    for k in range(1, count):
+        accepted = {kernel.name for kernel in _kernels(node, target, k)}
+        found = [kernel for kernel in found if kernel.name in accepted]
+    return found
+
+
+def _kernels(node: Node, target: dict[str, int], sample: int | None) -> list[Kernel]:
+    def dims(v: Value) -> tuple[int, ...]:
+        return v.dims if sample is None or not v.samples else v.samples[sample].shape
+
+    inputs: list[Any] = []
+    for v in node.inputs:
+        const = v is None or (v.const is not None and v.layout is Layout.PLAIN)
+        inputs.append(_operand(v) if v is None or const else (int(v.dtype), dims(v), int(v.layout)))
+    outputs = [
+        (int(DType.F32), (0,), 0) if v is None else (int(v.dtype), dims(v), int(v.layout)) for v in node.outputs
+    ]
     return [
         Kernel(k["name"], k["cost_us"], k["packed_input"], k["packed_bytes"], k["scratch_bytes"],
                k["thread_scratch_bytes"])
-        for k in found
+        for k in _core.kernel_list(node.op, pack_attrs(node.attrs), inputs, outputs, target)
     ]  # fmt: skip
 
 

@@ -46,7 +46,9 @@ def compile(  # noqa: A001  (the name of the public API)
     """Compiles an ONNX model into a package.
 
     model: a path, the file's bytes, or an onnx.ModelProto. target: "host" or a name of
-    `pyneo compile --targets`. shapes: input name -> shape, for inputs whose shape the model leaves open.
+    `pyneo compile --targets`. shapes: input name -> shape in place of the model's own; a dim is a number or a
+    symbol that is bound at run time, with bounds where they are known: "N", "N<=8", "2<=N<=8". Dims that
+    the model leaves open and `shapes` does not fix stay symbols.
     precision: "fp32". version, release, expires, metadata: what the manifest says of the model; release
     only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
     it. progress: None shows progress on a terminal.
@@ -61,7 +63,7 @@ def compile(  # noqa: A001  (the name of the public API)
         show("reading the model")
         graph = load_onnx(model, shapes)
         inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
-        _check_static(graph)
+        _declare_symbols(graph)
         optimise(graph, progress=show)
         show("choosing kernels and packing weights")
         lowered = lower(graph, machine)
@@ -73,8 +75,8 @@ def compile(  # noqa: A001  (the name of the public API)
             version=version,
             release=release,
             target=ManifestTarget(machine.name, machine.arch, machine.tier, _ISA.get(machine.tier, ())),
-            inputs=tuple(_spec(v) for v in graph.inputs),
-            outputs=tuple(_spec(v) for v in graph.outputs),
+            inputs=tuple(_spec(graph, v) for v in graph.inputs),
+            outputs=tuple(_spec(graph, v) for v in graph.outputs),
             source=_digest(model),
             compiler=pyneo.__version__,
             minimum_runtime=pyneo.__version__,
@@ -87,21 +89,20 @@ def compile(  # noqa: A001  (the name of the public API)
         return Package(manifest, sections, make_report(manifest.name, machine, lowered))
 
 
-def _check_static(graph: Graph) -> None:
-    problems = []
+def _declare_symbols(graph: Graph) -> None:
+    """Turns dims written as text into symbols of the graph."""
     for v in graph.inputs:
-        if v.shape is None or not v.is_static:
-            shape = "unknown" if v.shape is None else f"({', '.join(map(str, v.shape))})"
-            problems.append(
-                f"input '{v.name}' has shape {shape}; give every dim a number, as in shapes={{'{v.name}': (1, ...)}}"
-            )
-    if problems:
-        raise CompileError("the model's input shapes are open:\n  " + "\n  ".join(problems), problems)
+        if v.shape is None:
+            raise CompileError(f"input '{v.name}' has no shape; give one, as in shapes={{'{v.name}': (1, ...)}}")
+        v.shape = tuple(graph.symbols.declare(d) if isinstance(d, str) else d for d in v.shape)
 
 
-def _spec(v: Value) -> TensorSpec:
+def _spec(graph: Graph, v: Value) -> TensorSpec:
     dtype = "bfloat16" if v.dtype is DType.BF16 else v.dtype.numpy.name
-    return TensorSpec(v.name, dtype, v.dims)
+    assert v.shape is not None
+    known = graph.symbols.bounds
+    shape = tuple(d if isinstance(d, int) else graph.symbols.spell(d) if d in known else "?" for d in v.shape)
+    return TensorSpec(v.name, dtype, shape)
 
 
 def _name_of(model: Any, graph: Graph) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyneo.compiler.ir.symbols import Symbols
+
 # An attribute as the core reads it: a list of int64, a list of float32, a string, or a list of strings.
 Attr = list[int] | list[float] | str | list[str]
 
@@ -78,6 +80,14 @@ class Layout(enum.IntEnum):
     ANY = 255
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A value under one assignment of sizes to the graph's symbols (ir/symbols.py)."""
+
+    shape: tuple[int, ...]
+    value: np.ndarray | None = None  # known from shapes and constants alone
+
+
 @dataclass(eq=False)
 class Value:
     """A tensor of the graph: constant if `const` is set; shape None until inferred."""
@@ -88,6 +98,8 @@ class Value:
     const: np.ndarray | None = None
     producer: Node | None = None
     layout: Layout = Layout.PLAIN
+    # In a graph with symbols: the concrete shape in every sample, and the value where shapes decide it.
+    samples: list[Sample] = field(default_factory=list)
 
     @property
     def is_const(self) -> bool:
@@ -100,8 +112,10 @@ class Value:
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """The shape where it is known to be static."""
+        """The shape in numbers: a symbol's is its size in the first sample, a prime."""
         assert self.shape is not None
+        if self.samples:
+            return self.samples[0].shape
         return tuple(int(d) for d in self.shape)
 
     @classmethod
@@ -166,7 +180,13 @@ class Graph:
     inputs: list[Value]
     outputs: list[Value]
     nodes: list[Node] = field(default_factory=list)
+    symbols: Symbols = field(default_factory=Symbols)
     _fresh: int = 0
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether some dim is bound at run time."""
+        return bool(self.symbols.bounds)
 
     def fresh_name(self, stem: str) -> str:
         """A value or node name that nothing else in the graph has."""

@@ -10,7 +10,7 @@ import numpy as np
 from pyneo.compiler import core
 from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
 from pyneo.compiler.lower import layouts
-from pyneo.compiler.lower.memory import MemoryPlan, plan_memory
+from pyneo.compiler.lower.memory import MemoryPlan, list_values, plan_memory
 from pyneo.compiler.lower.plan import write_plan
 from pyneo.compiler.lower.views import Views, find_views
 from pyneo.compiler.targets.target import TIERS, Target
@@ -38,8 +38,12 @@ def lower(graph: Graph, target: Target) -> Lowered:
     _own_outputs(graph)
     choice = layouts.assign(graph, target)
     _pack_weights(graph, choice, target)
-    views = find_views(graph)
-    memory = plan_memory(graph, views, _scratch(graph, choice))
+    if graph.is_dynamic:  # views and memory are decided when shapes are bound
+        views = Views()
+        memory = list_values(graph)
+    else:
+        views = find_views(graph)
+        memory = plan_memory(graph, views, _scratch(graph, choice))
     plan, weights = write_plan(graph, views, memory, TIERS[target.tier])
     return Lowered(graph, choice, views, memory, plan, weights)
 

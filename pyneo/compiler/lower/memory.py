@@ -54,6 +54,12 @@ def plan_memory(graph: Graph, views: Views, scratch_bytes: dict[Node, int]) -> M
     return plan
 
 
+def list_values(graph: Graph) -> MemoryPlan:
+    """The plan of a dynamic graph: its values, without places."""
+    values = _values(graph, graph.nodes, Views())
+    return MemoryPlan(values, [0] * len(values), 0, 0)
+
+
 def _values(graph: Graph, nodes: list[Node], views: Views) -> list[Value]:
     """Inputs, outputs, then what nodes touch in order, each with the values it is a view of."""
     found: dict[int, Value] = {}

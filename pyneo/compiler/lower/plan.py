@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import Graph
+from pyneo.compiler.ir.graph import Graph, Value
 from pyneo.compiler.lower.attrs import pack_attrs
 from pyneo.compiler.lower.memory import MemoryPlan
 from pyneo.compiler.lower.views import Views, stored_bytes
@@ -18,6 +18,9 @@ _HEADER = struct.Struct("<IIQQQQII14Q")
 _TENSOR = struct.Struct("<IBBBBiIQQ8qQ")
 _NODE = struct.Struct("<IIIIHHiQIHH")
 _GRAPH = struct.Struct("<IIIIIIII")
+_SYMBOL = struct.Struct("<IIqq")
+_DYNAMIC = 1
+_OPEN = -(2**63)
 _ARENA, _CONST, _INPUT, _OUTPUT, _ALIAS = range(5)
 _CONST_ALIGNMENT = 64
 
@@ -84,9 +87,12 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
             storage, offset = _CONST, weights.add(v.const)
         else:
             storage, offset = _ARENA, memory.offsets[i]
-        dims = [*v.dims, *[0] * (8 - len(v.dims))]
+        dims, size = list(v.dims), stored_bytes(v)
+        if graph.is_dynamic and storage != _CONST:
+            dims, size = _open_dims(graph, v, storage == _INPUT), 0
+        dims += [0] * (8 - len(dims))
         records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, len(v.dims), storage, alias_of, 0,
-                                    offset, stored_bytes(v), *dims, 0))  # fmt: skip
+                                    offset, size, *dims, 0))  # fmt: skip
     tensors = b"".join(records)
 
     operands: list[int] = []
@@ -100,6 +106,7 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
                                        len(attrs), 0, 0))  # fmt: skip
         attr_blocks.append(attrs)
         attrs_size += len(attrs)
+    symbols = [_SYMBOL.pack(strings.add(n), 0, low, high) for n, (low, high) in graph.symbols.bounds.items()]
     input_begin = len(operands)
     operands += [index[id(v)] for v in graph.inputs]
     output_begin = len(operands)
@@ -111,7 +118,7 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
         (b"".join(node_records), len(nodes)),
         (struct.pack(f"<{len(operands)}i", *operands), len(operands)),
         (graph_record, 1),
-        (b"", 0),
+        (b"".join(symbols), len(symbols)),
         (b"".join(attr_blocks), attrs_size),
         (bytes(strings.data), len(strings.data)),
     ]
@@ -123,7 +130,17 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
         padded = data + bytes(-len(data) % 8)
         body.append(padded)
         at += len(padded)
-    header = _HEADER.pack(_MAGIC, _VERSION, at, memory.arena_bytes, weights.size, 0, tier, 0, *refs)
+    header = _HEADER.pack(_MAGIC, _VERSION, at, memory.arena_bytes, weights.size, 0, tier,
+                          _DYNAMIC if graph.is_dynamic else 0, *refs)  # fmt: skip
     return header + b"".join(body), weights.tobytes()
 
 
+
+
+def _open_dims(graph: Graph, v: Value, is_input: bool) -> list[int]:
+    """Dims of a tensor that is shaped at run time: an input's symbols by number, other tensors' all open."""
+    if not is_input:
+        return [_OPEN] * len(v.dims)
+    assert v.shape is not None
+    numbers = {name: -1 - i for i, name in enumerate(graph.symbols.bounds)}
+    return [numbers[d] if isinstance(d, str) else d for d in v.shape]

@@ -6,12 +6,18 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler import core
-from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.ir.graph import DType, Graph, Node, Sample, Value
 from pyneo.errors import CompileError, Error
 
 # A folded constant may be this large whatever it was made from; above it, it must not be larger than
 # twice its inputs. Expand, Tile or ConstantOfShape over a constant stay nodes of the graph otherwise.
 FOLD_BYTES = 1 << 20
+_KNOWN_BYTES = 64 << 10  # the runtime's own limit for values it computes when shapes are bound
+_SHAPE_ONLY = ("Shape", "Size")
+# Operators on shapes that keep numbers apart: what is equal in samples of different sizes is equal always.
+_SHAPE_ARITHMETIC = {
+    "Shape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Add", "Sub", "Mul", "Identity",
+}  # fmt: skip
 
 
 def infer_and_fold(graph: Graph) -> bool:
@@ -21,30 +27,93 @@ def infer_and_fold(graph: Graph) -> bool:
     """
     problems: list[str] = []
     folded: list[Node] = []
+    step = _infer_symbolic if graph.is_dynamic else _infer_static
+    if graph.is_dynamic:
+        _sample_inputs(graph)
     unknown: set[int] = set()  # values behind a failed node: their readers are skipped, not reported
     for node in graph.nodes:
         if any(v is not None and (id(v) in unknown or v.shape is None) for v in node.inputs):
             unknown.update(id(v) for v in node.outputs if v is not None)
             continue
         try:
-            results = core.infer(node)
+            step(graph, node)
         except Error as e:
             problems.append(f"node '{node.name}': {e}")
             unknown.update(id(v) for v in node.outputs if v is not None)
             continue
-        for value, (dtype, shape) in zip(node.outputs, results, strict=True):
-            if value is not None:
-                value.dtype, value.shape = dtype, shape
         if _foldable(node):
             _fold(node)
             folded.append(node)
-        elif node.op in ("Shape", "Size"):
+        elif not graph.is_dynamic and node.op in _SHAPE_ONLY:
             _fold_shape(node)
+            folded.append(node)
+        elif graph.is_dynamic and _same_in_samples(node):
             folded.append(node)
     if problems:
         raise CompileError("the model's shapes do not fit:\n  " + "\n  ".join(problems), problems)
     graph.remove(folded)
     return bool(folded)
+
+
+def _infer_static(graph: Graph, node: Node) -> None:
+    for value, (dtype, shape) in zip(node.outputs, core.infer(node), strict=True):
+        if value is not None:
+            value.dtype, value.shape = dtype, shape
+
+
+def _sample_inputs(graph: Graph) -> None:
+    assignments = graph.symbols.samples()
+    for v in graph.inputs:
+        assert v.shape is not None
+        v.samples = [Sample(tuple(a[d] if isinstance(d, str) else d for d in v.shape)) for a in assignments]
+    for node in graph.nodes:
+        for operand in node.inputs:
+            if operand is not None and operand.is_const:
+                operand.samples = [Sample(operand.shape)] * len(assignments)  # type: ignore[arg-type]
+
+
+def _infer_symbolic(graph: Graph, node: Node) -> None:
+    """Shapes in every sample, and values where shapes and constants decide them."""
+    count = len(graph.symbols.samples())
+    columns: list[list[Sample]] = [[] for _ in node.outputs]
+    for k in range(count):
+        results = core.infer_sample(node, k)
+        values: list[np.ndarray | None] = [None] * len(results)
+        known = all(v is None or v.is_const or v.samples[k].value is not None for v in node.inputs)
+        size = sum(int(np.prod(shape, dtype=object)) * dtype.size for dtype, shape in results)
+        if node.op in _SHAPE_ONLY and node.inputs[0] is not None:
+            values = [_shape_value(node, node.inputs[0].samples[k].shape)]
+        elif known and size <= _KNOWN_BYTES and not node.subgraphs and not _is_random(node):
+            values = list(core.evaluate_sample(node, k))
+        for column, value, (dtype, shape), computed in zip(columns, node.outputs, results, values, strict=True):
+            if value is not None:
+                value.dtype = dtype
+            column.append(Sample(shape, computed))
+    for value, column in zip(node.outputs, columns, strict=True):
+        if value is not None:
+            value.samples = column
+            value.shape = tuple(graph.symbols.dim(sizes) for sizes in zip(*(s.shape for s in column), strict=True))
+
+
+def _same_in_samples(node: Node) -> bool:
+    """Folds a node of shape arithmetic whose value is the same in all samples: it depends on fixed dims only."""
+    if node.op not in _SHAPE_ARITHMETIC:
+        return False
+    for v in node.outputs:
+        if v is None:
+            continue
+        first = v.samples[0].value
+        if first is None or any(s.value is None or not np.array_equal(s.value, first) for s in v.samples[1:]):
+            return False
+    for v in node.outputs:
+        if v is not None:
+            v.const, v.producer = v.samples[0].value, None
+    return True
+
+
+def _is_random(node: Node) -> bool:
+    info = core.op_info(node.op)
+    return info is None or bool(info[0] & core.RANDOM)
 
 
 def _foldable(node: Node) -> bool:
@@ -59,17 +128,20 @@ def _foldable(node: Node) -> bool:
 
 
 def _fold_shape(node: Node) -> None:
-    """Shape and Size need their input's shape only, not its value."""
     x = node.inputs[0]
     assert x is not None
-    dims = np.array(x.dims, np.int64)
-    if node.op == "Size":
-        node.output.const = np.array(dims.prod(), np.int64)
-    else:
-        # Slices clamp as the operator does; `end` absent means all.
-        end = node.attrs.get("end")
-        node.output.const = dims[node.int_attr("start", 0) : int(end[0]) if end else None].copy()
+    node.output.const = _shape_value(node, x.dims)
     node.output.producer = None
+
+
+def _shape_value(node: Node, shape: tuple[int, ...]) -> np.ndarray:
+    """Value of Shape or Size, which need their input's shape only."""
+    dims = np.array(shape, np.int64)
+    if node.op == "Size":
+        return np.array(dims.prod(), np.int64)
+    # Slices clamp as the operator does; `end` absent means all.
+    end = node.attrs.get("end")
+    return dims[node.int_attr("start", 0) : int(end[0]) if end else None].copy()
 
 
 def _bytes(v: Value) -> int:

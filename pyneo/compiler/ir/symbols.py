@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Symbolic dims: names with bounds, and the sample sizes that shapes are inferred with.
+
+The core infers concrete shapes only. A graph with symbols is inferred once for each of a few samples
+(assignments of a size to every symbol): a dim that comes out equal in all of them is a number, any other
+gets a name of its own. Sample sizes are primes, so that no two unrelated dims agree by chance. The runtime
+infers again for the real sizes (csrc/core/binding.cc); nothing rests on the samples but choices of speed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pyneo.errors import CompileError
+
+MAX_SIZE = 2**31 - 1
+_PATTERN = re.compile(r"(?:(\d+)\s*<=\s*)?([^<>=\s][^<>=]*?)(?:\s*<=\s*(\d+))?")
+# Large first: the first sample is what kernels and layouts are chosen for.
+_PRIMES = (
+    (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109),
+    (23, 29, 31, 37, 41, 43, 47, 53, 59, 113, 127, 131),
+    (7, 11, 13, 17, 19, 137, 139, 149, 151, 157, 163, 167),
+)
+
+
+@dataclass
+class Symbols:
+    """Symbols of a graph in order: name -> (least, greatest size), both inclusive."""
+
+    bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    names: dict[tuple[int, ...], str] = field(default_factory=dict)  # sizes in the samples -> name
+
+    def declare(self, text: str) -> str:
+        """The symbol of a dim written "N", "N<=8" or "2<=N<=8"."""
+        match = _PATTERN.fullmatch(text.strip())
+        if match is None:
+            raise CompileError(f"dim '{text}' is no size; write a number, 'N', 'N<=8' or '2<=N<=8'")
+        low, name, high = match.groups()
+        least, greatest = int(low or 0), min(int(high), MAX_SIZE) if high else MAX_SIZE
+        if least > greatest:
+            raise CompileError(f"dim '{text}' has no size between {least} and {greatest}")
+        known = self.bounds.get(name, (0, MAX_SIZE))
+        self.bounds[name] = (max(known[0], least), min(known[1], greatest))
+        return name
+
+    def samples(self) -> list[dict[str, int]]:
+        """Sizes for every symbol, one assignment a sample, within the bounds where they leave a choice."""
+        found = []
+        for primes in _PRIMES:
+            sizes = {}
+            for i, (name, (low, high)) in enumerate(self.bounds.items()):
+                wanted = primes[i % len(primes)] + 170 * (i // len(primes))
+                sizes[name] = min(max(wanted, low), high)
+            found.append(sizes)
+        for i, name in enumerate(self.bounds):
+            low, high = self.bounds[name]
+            column = [s[name] for s in found]
+            if len(set(column)) < len(column) and high - low >= 2:
+                # The bounds cut the primes off: spread over what they leave.
+                for k, s in enumerate(found):
+                    s[name] = high - k * ((high - low) // 3 or 1) - (i % 2 and high - low > 6)
+            self.names[tuple(s[name] for s in found)] = name
+        return found
+
+    def dim(self, sizes: Sequence[int]) -> int | str:
+        """What a dim is whose sizes in the samples are these."""
+        if len(set(sizes)) == 1:
+            return sizes[0]
+        return self.names.setdefault(tuple(sizes), f"~{len(self.names)}")
+
+    def spell(self, name: str) -> str:
+        """A symbol with its bounds, for the manifest."""
+        low, high = self.bounds[name]
+        return (f"{low}<=" if low else "") + name + (f"<={high}" if high < MAX_SIZE else "")
