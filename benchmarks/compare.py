@@ -170,13 +170,16 @@ def measure(name: str, model: Path, example: Path, options: argparse.Namespace, 
 
 
 def difference(found: list[np.ndarray], reference: list[np.ndarray]) -> float:
-    """Largest difference over the reference's largest magnitude; infinite if shapes or counts differ."""
-    if [y.shape for y in found] != [r.shape for r in reference]:
+    """Largest difference over the reference's largest magnitude; infinite if counts or sizes differ.
+
+    Shapes may differ by dims of 1: ncnn knows no batch.
+    """
+    if [y.size for y in found] != [r.size for r in reference]:
         return float("inf")
     worst = 0.0
     for y, r in zip(found, reference, strict=True):
         if r.size:
-            d = np.abs(y.astype(np.float64) - r.astype(np.float64)).max()
+            d = np.abs(y.reshape(r.shape).astype(np.float64) - r.astype(np.float64)).max()
             worst = max(worst, float(d / max(float(np.abs(r).max()), 1e-30)))
     return worst
 

@@ -21,7 +21,7 @@ import numpy as np
 Run = Callable[[], list[np.ndarray]]
 
 # pyneo first; the others in the order of the tables.
-NAMES = ["pyneo", "onnxruntime", "openvino", "ncnn", "mnn", "iree"]
+NAMES = ["pyneo", "onnxruntime", "openvino", "litert", "ncnn", "mnn", "executorch", "iree", "torch"]
 
 
 def peer(name: str) -> Any:

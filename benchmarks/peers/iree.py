@@ -19,7 +19,9 @@ def version() -> str:
 def why_not(model: Path) -> str | None:
     if not version():
         return "iree-base-runtime is not installed"
-    return None if installed("iree-base-compiler") else "iree needs its compiler: pip install iree-base-compiler"
+    return (
+        None if installed("iree-base-compiler") else "iree needs its compiler: pip install iree-base-compiler"
+    )
 
 
 def prepare(model: Path, out: Path) -> Path:
@@ -28,8 +30,8 @@ def prepare(model: Path, out: Path) -> Path:
         tools, graph = Path(sys.executable).parent, out / (model.stem + ".mlir")
         steps = [
             ["iree-import-onnx", str(model), "--opset-version", "17", "-o", str(graph)],
-            ["iree-compile", str(graph), "--iree-hal-target-backends=llvm-cpu", "--iree-llvmcpu-target-cpu=host",
-             "-o", str(path)],
+            ["iree-compile", str(graph), "-o", str(path), "--iree-hal-target-backends=llvm-cpu",
+             "--iree-llvmcpu-target-cpu=host", "--iree-opt-level=O3"],
         ]  # fmt: skip
         for tool, *arguments in steps:
             subprocess.run([str(tools / tool), *arguments], check=True, capture_output=True)

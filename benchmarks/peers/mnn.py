@@ -24,7 +24,17 @@ def prepare(model: Path, out: Path) -> Path:
     path = out / (model.stem + ".mnn")
     if not path.exists():
         tool = str(Path(sys.executable).with_name("mnnconvert"))
-        command = [tool, "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(path), "--bizCode", "benchmark"]
+        command = [
+            tool,
+            "-f",
+            "ONNX",
+            "--modelFile",
+            str(model),
+            "--MNNModel",
+            str(path),
+            "--bizCode",
+            "benchmark",
+        ]
         subprocess.run(command, check=True, capture_output=True)
     return path
 

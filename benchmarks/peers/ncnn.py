@@ -3,39 +3,24 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from peers import Run, installed
+from peers.convert import run_pnnx, why_no_pnnx
 
 
 def version() -> str:
     return installed("ncnn") or ""
 
 
-def _converter() -> str | None:
-    beside = Path(sys.executable).with_name("pnnx")
-    return str(beside) if beside.exists() else shutil.which("pnnx")
-
-
 def why_not(model: Path) -> str | None:
-    if not version():
-        return "ncnn is not installed"
-    return None if _converter() else "ncnn needs pnnx to read ONNX: pip install pnnx"
+    return why_no_pnnx("ncnn") if version() else "ncnn is not installed"
 
 
 def prepare(model: Path, out: Path) -> Path:
-    folder = out / "ncnn" / model.stem
-    path = folder / f"{model.stem}.ncnn.param"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(model, folder)  # it writes beside its input
-        subprocess.run([str(_converter()), model.name, "fp16=0"], cwd=folder, check=True, capture_output=True)
-    return path
+    return run_pnnx(model, out) / f"{model.stem}.ncnn.param"
 
 
 def load(path: Path, threads: int, inputs: dict[str, np.ndarray]) -> Run:

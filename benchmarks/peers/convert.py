@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pnnx reads ONNX and writes ncnn's format and a torch module, from which others convert further."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def _tool() -> str | None:
+    beside = Path(sys.executable).with_name("pnnx")
+    return str(beside) if beside.exists() else shutil.which("pnnx")
+
+
+def why_no_pnnx(runtime: str) -> str | None:
+    return (
+        None if _tool() else f"{runtime} does not read ONNX; its converter here needs pnnx: pip install pnnx"
+    )
+
+
+def run_pnnx(model: Path, out: Path) -> Path:
+    """The folder with what pnnx made of the model: STEM.ncnn.param, STEM_pnnx.py and their weights."""
+    folder = out / "pnnx" / model.stem
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(model, folder)  # it writes beside its input
+        subprocess.run([str(_tool()), model.name, "fp16=0"], cwd=folder, check=True, capture_output=True)
+        (folder / model.name).unlink()
+        (folder / "done").touch()
+    return folder
+
+
+def torch_module(source: Path) -> Any:
+    """The module in a STEM_pnnx.py of ours, ready for inference."""
+    before = Path.cwd()
+    os.chdir(source.parent)  # it opens its weights by their bare name
+    try:
+        names: dict[str, Any] = {}
+        exec(compile(source.read_text(), source.name, "exec"), names)
+        module = names["Model"]().float().eval()
+    finally:
+        os.chdir(before)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module
+
+
+def torch_source(model: Path, out: Path) -> Path:
+    return run_pnnx(model, out) / f"{model.stem.replace('-', '_')}_pnnx.py"
+
+
+def example(model: Path) -> tuple[Any, ...]:
+    """The benchmark's inputs as torch tensors."""
+    import torch
+
+    with np.load(model.with_suffix(".npz")) as arrays:
+        return tuple(torch.from_numpy(arrays[k]) for k in arrays.files)

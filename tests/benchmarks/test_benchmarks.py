@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark models are what they say, and compare.py counts as it says. No speed is tested."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import compare  # noqa: E402
+import models  # noqa: E402
+import present  # noqa: E402
+
+# Multiply-adds in millions, from the papers and model cards of the architectures.
+SMALL = {"squeezenet": 350, "mobilenet_v2": 300, "ds_cnn": 2.7}
+
+
+def multiply_adds(model: onnx.ModelProto) -> float:
+    """Of convolutions and Gemm, in millions."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in [*inferred.graph.value_info, *inferred.graph.output]
+    }
+    weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    total = 0
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            total += int(np.prod(shapes[node.output[0]])) * int(np.prod(weights[node.input[1]][1:]))
+        elif node.op_type == "Gemm":
+            total += int(np.prod(weights[node.input[1]]))
+    return total / 1e6
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_model_is_valid_costs_what_the_architecture_costs_and_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "OUT", tmp_path)
+    path, inputs = models.build(name)
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model, full_check=True)
+    assert multiply_adds(model) == pytest.approx(SMALL[name], rel=0.05)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, inputs)
+    assert np.isfinite(y).all() and y.std() > 1e-3
+    assert models.build(name)[0].read_bytes() == path.read_bytes()
+
+
+def test_builders_are_deterministic() -> None:
+    first, second = (models.MODELS["ds_cnn"]().model().SerializeToString() for _ in range(2))
+    assert first == second
+
+
+def test_compare_measures_two_runtimes_and_writes_json_and_chart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "OUT", tmp_path)
+    arguments = [
+        "ds_cnn",
+        "--threads",
+        "1",
+        "--runtimes",
+        "pyneo",
+        "onnxruntime",
+        "--rounds",
+        "2",
+        "--seconds",
+    ]
+    files = ["--json", str(tmp_path / "r.json"), "--chart", str(tmp_path / "r.png")]
+    assert compare.main([*arguments, "0.01", *files]) == 0
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["skipped"] == []
+    ours, theirs = found["results"]
+    assert (ours["runtime"], theirs["runtime"]) == ("pyneo", "onnxruntime")
+    assert ours["error"] < 1e-5 and theirs["error"] == 0
+    for r in (ours, theirs):
+        assert r["runs"] >= 4
+        assert 0 < r["p10_ms"] <= r["median_ms"] <= r["p90_ms"]
+        assert r["load_ms"] > 0 and r["peak_mb"] > 0
+    ratio = ours["median_ms"] / theirs["median_ms"]
+    assert found["summary"]["1"]["geometric_mean"] == pytest.approx(ratio)
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    assert "ds_cnn" in capsys.readouterr().out
+
+
+def result(model: str, runtime: str, median: float) -> compare.Result:
+    return compare.Result(model, 1, runtime, "1", 0, 0, median_ms=median)
+
+
+def test_summary_takes_the_best_peer_of_each_model() -> None:
+    results = [result("a", "pyneo", 1.0), result("a", "onnxruntime", 2.0), result("a", "ncnn", 4.0)]
+    results += [result("b", "pyneo", 8.0), result("b", "ncnn", 1.0), result("c", "ncnn", 1.0)]
+    summary = present.summarise(compare.Comparison({}, results))["1"]
+    assert summary["ratio"] == {"a": 0.5, "b": 8.0}
+    assert summary["geometric_mean"] == pytest.approx(2.0)
+    assert summary["worst"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("found", "error"),
+    [
+        ([[1.0, -2.0]], 0.0),
+        ([[1.0, -1.5]], 0.25),
+        ([[1.0]], float("inf")),
+        ([[1.0, -2.0], [0.0]], float("inf")),
+    ],
+)
+def test_error_is_relative_to_the_references_scale(found: list[list[float]], error: float) -> None:
+    assert compare.difference([np.array(y) for y in found], [np.array([[1.0, -2.0]])]) == error
+
+
+def test_a_runtime_that_fails_becomes_a_reason_not_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "OUT", tmp_path)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    comparison = compare.Comparison({})
+    np.savez(tmp_path / "broken.npz", x=np.zeros(1))
+    options = compare.parse(["--threads", "1", "--runtimes", "pyneo", "onnxruntime"])
+    compare.measure("broken", broken, tmp_path / "broken.npz", options, comparison)
+    assert {s.runtime for s in comparison.skipped} == {"pyneo", "onnxruntime"}
+    assert comparison.results == []
