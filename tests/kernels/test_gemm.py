@@ -94,6 +94,34 @@ def test_gemm_agrees_with_numpy(c_shape: tuple[int, ...] | None, transposed: int
     check(Node("Gemm", [a, stored, c], attrs), np.maximum(y, 0), tier, "f32_gemm_packed")
 
 
+# A's shape, B's shape: both known only at run time
+BATCHED = {
+    "scores": ((2, 3, 29, 64), (2, 3, 64, 29)),
+    "tails": ((5, 17, 21), (5, 21, 35)),
+    "many rows": ((2, 100, 33), (2, 33, 70)),
+    "B broadcast": ((4, 2, 9, 8), (2, 8, 40)),
+    "A broadcast": ((1, 20, 16), (6, 16, 16)),
+    "one column": ((3, 5, 7), (7,)),
+    "one of everything": ((1, 1, 1), (1, 1, 1)),
+    "large enough for threads": ((3, 130, 96), (3, 96, 130)),
+}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("product", BATCHED)
+def test_batched_matmul_agrees_with_numpy(product: str, tier: str) -> None:
+    a, b = (draw(*s) for s in BATCHED[product])
+    check(Node("MatMul", [a, b]), a @ b, tier, "f32_matmul")
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_batched_matmul_epilogue_agrees_with_numpy(tier: str) -> None:
+    a, b = (draw(*s) for s in BATCHED["many rows"])
+    bias, z = draw(70), draw(2, 100, 70)
+    expected = np.maximum(np.tanh(a @ b + bias) + z, 0)
+    check(Node("MatMul", [a, b, bias, z], {"act": "tanh", "post_act": "relu"}), expected, tier, "f32_matmul")
+
+
 def test_packed_gemm_refuses_what_it_cannot_pack() -> None:
     a, b = draw(8, 8), draw(8, 8)
     for node in (

@@ -263,10 +263,8 @@ float cost(const KernelQuery& q) {
   State s;
   plan(q, &s);
   const Geometry& g = s.g;
-  const double per_tile = static_cast<double>(g.out_w) / static_cast<double>(s.tiles_w * kTilePixels) *
-                          static_cast<double>(s.group_rows);
   const double useful = static_cast<double>(g.filters) / static_cast<double>(round_up(g.filters, kVec));
-  const double efficiency = (0.55 + 0.35 * per_tile) * useful;
+  const double efficiency = tile_rate(g.out_w * s.group_rows) * useful;
   double us = g.flops() / (kPeakFlops * efficiency);
   const double in_bytes = static_cast<double>(q.in[0]->bytes()), out_bytes = static_cast<double>(q.out[0]->bytes());
   us += (in_bytes * (g.padded() ? 2 : 1) + out_bytes) * 2.5e-5;

@@ -184,8 +184,7 @@ template <bool kGemm>
 float cost(const KernelQuery& q) {
   State s;
   plan(q, kGemm, &s);
-  const double rows = static_cast<double>(s.m) / static_cast<double>(ceil_div(s.m, kTilePixels) * kTilePixels);
-  const double compute = flops(s) / (kPeakFlops * (0.5 + 0.4 * rows));
+  const double compute = flops(s) / (kPeakFlops * tile_rate(s.m));
   const double b_bytes = static_cast<double>(s.k * round_up(s.n, kVec) * 4);
   const double stream = b_bytes / (b_bytes < static_cast<double>(q.target->l2_bytes) ? 80e3 : 20e3);
   return static_cast<float>((compute > stream ? compute : stream) + static_cast<double>(q.out[0]->bytes()) * 1e-5);

@@ -277,10 +277,9 @@ float cost(const KernelQuery& q) {
   const double images = static_cast<double>(g.batch * g.groups), tiles = static_cast<double>(s.tiles);
   const double vec_in = static_cast<double>(g.blocks()), vec_out = static_cast<double>(ceil_div(g.filters, kVec));
   const double channels = static_cast<double>(g.channels), blocks = static_cast<double>(ceil_div(s.units, s.block));
-  const double row = tiles / static_cast<double>(ceil_div(s.tiles, kTilePixels) * kTilePixels);
   const double rate = kPeakFlops / (2 * kVec);  // vector operations a microsecond
   double work = tiles * (vec_in * 450 + vec_out * 400);
-  work += tiles * 36 * channels * vec_out / (0.5 + 0.38 * row);
+  work += tiles * 36 * channels * vec_out / (0.9 * tile_rate(s.tiles));
   double us = 0;
   if (kReady) {
     const double bytes = channels * vec_out * kVec * 4 * kPositions;

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Matrix product of two operands that are both known only at run time, float32, with numpy's batch
+// rules: attention scores and their like.
+//
+// A panel of B is read where it lies while few tiles of rows share it, and copied into the thread's scratch
+// where many do, or where it is narrower than a vector.
+#include "kernels/gemm/partition.h"
+#include "kernels/kernel.h"
+#include "ops/matmul.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+constexpr int64_t kCopyTiles = 4;  // from so many tiles of rows on, copying a panel pays
+
+struct State {
+  MatMulGeometry g;
+  Epilogue epilogue;
+};
+
+double flops(const MatMulGeometry& g) {
+  return 2.0 * static_cast<double>(g.batches * g.m) * static_cast<double>(g.n * g.k);
+}
+
+bool accepts(const KernelQuery& q) {
+  for (int i = 0; i < q.n_in; ++i) {
+    if (q.has(i) && (q.in[i]->dtype != DType::kF32 || q.in[i]->layout != Layout::kPlain)) return false;
+  }
+  MatMulGeometry g;
+  if (read_matmul("MatMul", q.in[0]->shape, q.in[1]->shape, &g) != Status::kOk) {
+    clear_error();
+    return false;
+  }
+  return q.out[0]->dtype == DType::kF32 && q.out[0]->layout == Layout::kPlain && g.batches > 0 && g.m > 0 && g.n > 0 &&
+         g.k > 0;
+}
+
+Status prepare(const KernelQuery& q, void* state) {
+  State* s = static_cast<State*>(state);
+  PN_TRY(read_matmul("MatMul", q.in[0]->shape, q.in[1]->shape, &s->g));
+  s->epilogue.read(q.attrs, "MatMul");
+  return Status::kOk;
+}
+
+int64_t thread_scratch_bytes(const KernelQuery& q) {
+  MatMulGeometry g;
+  if (read_matmul("MatMul", q.in[0]->shape, q.in[1]->shape, &g) != Status::kOk) clear_error();
+  return g.k * kPanel * 4;
+}
+
+struct Operands {
+  const float *a, *b, *bias, *z;
+  float* y;
+};
+
+// Row tiles [t0, t1) by panels [p0, p1) of one product.
+void run_part(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, float* scratch) {
+  const MatMulGeometry& g = s.g;
+  const int64_t tiles = ceil_div(g.m, kTilePixels);
+  Finish f;
+  s.epilogue.clamps(&f);
+  alignas(64) float bias[kPanel];
+  f.bias = bias;
+  f.out_vec = kVec;
+  f.out_pixel = g.n;
+  f.out_row = 0;
+  Walk walk{1, 0, 1, 0, 1, 0, g.k, g.k, g.k, 0, 0};
+  for (int64_t p = p0; p < p1; ++p) {
+    const int64_t n0 = p * kPanel, live = g.n - n0 < kPanel ? g.n - n0 : kPanel;
+    const int vecs = live <= kVec ? 1 : kTileVecs;
+    const float* w = o.b + n0;
+    walk.w_step = g.n;
+    if (live < vecs * kVec || t1 - t0 >= kCopyTiles) {
+      const int64_t width = vecs * kVec;
+      for (int64_t k = 0; k < g.k; ++k, w += g.n) {
+        for (int64_t j = 0; j < width; j += kVec) {
+          const int64_t left = live - j;
+          store(scratch + k * width + j, left >= kVec ? load(w + j) : load_n(w + j, static_cast<int>(left)));
+        }
+      }
+      w = scratch;
+      walk.w_step = width;
+    }
+    f.ahead = w;
+    for (int64_t j = 0; j < kPanel; ++j) bias[j] = o.bias != nullptr && j < live ? o.bias[n0 + j] : 0;
+    for (int64_t t = t0; t < t1; ++t) {
+      const int64_t row = tile_begin(g.m, tiles, t), at = row * g.n + n0;
+      const int rows = static_cast<int>(tile_begin(g.m, tiles, t + 1) - row);
+      const float *a = o.a + row * g.k, *z = o.z != nullptr ? o.z + at : nullptr;
+      const TileFn fn = tile_fn(1, rows, vecs);
+      if (s.epilogue.direct && live == vecs * kVec) {
+        fn(walk, a, w, f, o.y + at, z);
+      } else {
+        const Scatter scatter{1, kVec, g.n, 0, static_cast<int>(live)};
+        run_buffered(fn, 1, rows, vecs, walk, a, w, bias, w, s.epilogue, scatter, o.y + at, z);
+      }
+    }
+  }
+}
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const MatMulGeometry& g = s.g;
+  const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
+  const Operands all{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
+  const int64_t tiles = ceil_div(g.m, kTilePixels), panels = ceil_div(g.n, kPanel);
+  const Pool serial = Pool::serial();
+  const Pool& pool = flops(g) < kAloneFlops ? serial : *c.pool;
+  Split split{1, 1};
+  if (g.batches % pool.size() != 0 && g.batches < 4 * pool.size()) split = split_grid(tiles, panels, pool.size());
+  pool.run(g.batches * split.rows * split.cols, [&](int64_t task, int thread) {
+    const int64_t across = task % split.cols, down = task / split.cols % split.rows;
+    const int64_t batch = task / (split.cols * split.rows);
+    int64_t left, right;
+    g.matrices(batch, &left, &right);
+    const int64_t at = batch * g.m * g.n;
+    const Operands o{all.a + left * g.m * g.k, all.b + right * g.k * g.n, all.bias,
+                     all.z != nullptr ? all.z + at : nullptr, all.y + at};
+    run_part(s, o, tile_begin(tiles, split.rows, down), tile_begin(tiles, split.rows, down + 1),
+             tile_begin(panels, split.cols, across), tile_begin(panels, split.cols, across + 1),
+             reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride));
+  });
+  return Status::kOk;
+}
+
+// Microseconds: multiply-adds at the rate of the tiles, and B read from memory and copied.
+float cost(const KernelQuery& q) {
+  State s;
+  if (prepare(q, &s) != Status::kOk) return 1e30f;
+  const MatMulGeometry& g = s.g;
+  const double useful = static_cast<double>(g.n) / static_cast<double>(round_up(g.n, kVec));
+  const double us = flops(g) / (kPeakFlops * useful * tile_rate(g.m));
+  return static_cast<float>(us + static_cast<double>(q.in[1]->bytes()) * 1e-4 + static_cast<double>(q.out[0]->bytes()) * 2e-5);
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+PN_KERNEL_TABLE(matmul)
+PN_KERNEL_ROWS(matmul) = {
+    {"f32_matmul", "MatMul", Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run},
+};
+PN_KERNEL_COUNT(matmul);
+static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "matmul state");
+
+}  // namespace pyneo
