@@ -48,16 +48,34 @@ PN_INLINE VF load_n(const float* p, int n) {
 }
 PN_INLINE void store_n(float* p, VF v, int n) { __builtin_memcpy(p, &v, static_cast<size_t>(n) * sizeof(float)); }
 
+// Across lanes, in a tree of log2(kVec) exchanges: the same order on every call.
+#if PN_VEC == 16
+#define PN_EXCHANGE(v, s)                                                                             \
+  __builtin_shufflevector(v, v, 0 ^ (s), 1 ^ (s), 2 ^ (s), 3 ^ (s), 4 ^ (s), 5 ^ (s), 6 ^ (s), 7 ^ (s), \
+                          8 ^ (s), 9 ^ (s), 10 ^ (s), 11 ^ (s), 12 ^ (s), 13 ^ (s), 14 ^ (s), 15 ^ (s))
+#else
+#define PN_EXCHANGE(v, s) \
+  __builtin_shufflevector(v, v, 0 ^ (s), 1 ^ (s), 2 ^ (s), 3 ^ (s), 4 ^ (s), 5 ^ (s), 6 ^ (s), 7 ^ (s))
+#endif
 PN_INLINE float reduce_add(VF v) {
-  float s = 0;
-  for (int i = 0; i < kVec; ++i) s += v[i];
-  return s;
+#if PN_VEC == 16
+  v += PN_EXCHANGE(v, 8);
+#endif
+  v += PN_EXCHANGE(v, 4);
+  v += PN_EXCHANGE(v, 2);
+  v += PN_EXCHANGE(v, 1);
+  return v[0];
 }
 PN_INLINE float reduce_max(VF v) {
-  float m = v[0];
-  for (int i = 1; i < kVec; ++i) m = m < v[i] ? v[i] : m;
-  return m;
+#if PN_VEC == 16
+  v = vmax(v, PN_EXCHANGE(v, 8));
+#endif
+  v = vmax(v, PN_EXCHANGE(v, 4));
+  v = vmax(v, PN_EXCHANGE(v, 2));
+  v = vmax(v, PN_EXCHANGE(v, 1));
+  return v[0];
 }
+#undef PN_EXCHANGE
 
 }  // namespace PN_TIER
 }  // namespace pyneo

@@ -14,7 +14,7 @@ struct State {
   int64_t outer, length, inner;
 };
 
-PN_INLINE VF larger(VF a, VF v) { return select(v > a, v, a); }
+PN_INLINE VF larger(VF a, VF v) { return vmax(v, a); }
 
 // n floats, those beyond the end -inf: neither a maximum nor a sum of exponentials sees them.
 PN_INLINE VF load_row(const float* p, int64_t n) {
