@@ -14,9 +14,9 @@ import pyneo
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = sorted(
-    {"CompileError", "Error", "ExpiredError", "InputError", "InputTypeError", "Model", "ModelError", "OutOfMemoryError",
-     "Package", "PackageError", "RollbackError", "SignatureError", "TargetError", "TrustStore", "__version__", "compile",
-     "keygen"}
+    {"CompileError", "Error", "ExpiredError", "InputError", "InputTypeError", "Model", "ModelError",
+     "OutOfMemoryError", "Package", "PackageError", "RollbackError", "SignatureError", "TargetError",
+     "TrustStore", "__version__", "compile", "keygen"}
 )  # fmt: skip
 
 

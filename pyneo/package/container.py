@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyneo.errors import PackageError, SignatureError
 
@@ -44,8 +44,7 @@ _KNOWN = frozenset(int(k) for k in Kind)
 _ONCE = (Kind.PLAN, Kind.WEIGHTS, Kind.BASELINE)
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A section to be written."""
 
     kind: int
@@ -53,8 +52,7 @@ class Section:
     flags: int = 0
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A line of the section table."""
 
     kind: int

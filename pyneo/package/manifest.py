@@ -8,8 +8,8 @@ refuses bytes that it would not have written itself, so no two byte strings mean
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pyneo.errors import PackageError
 
@@ -27,8 +27,7 @@ _REQUIRED = frozenset((
 _OPTIONAL = frozenset(["created", "expires", "devices", "tenants", "metadata"])
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """An input or output: a dim is a number, or a text such as "N<=8" if it is bound at run time."""
 
     name: str
@@ -36,8 +35,7 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The machine a package was compiled for: `isa` lists the features its kernels need."""
 
     name: str
@@ -46,8 +44,7 @@ class Target:
     isa: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class SectionEntry:
+class SectionEntry(NamedTuple):
     """A section other than manifest and signature, in the file's order."""
 
     kind: int
@@ -56,8 +53,7 @@ class SectionEntry:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """Everything a device needs to know before it looks at the rest of a package.
 
     release is a counter that only grows: a device that keeps a counter store refuses to go back.
@@ -79,11 +75,11 @@ class Manifest:
     expires: str | None = None
     devices: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = MappingProxyType({})
     sections: tuple[SectionEntry, ...] = ()
 
     def with_sections(self, sections: tuple[SectionEntry, ...]) -> Manifest:
-        return replace(self, sections=sections)
+        return self._replace(sections=sections)
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values; optional fields only where they say something."""

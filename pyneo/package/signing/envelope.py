@@ -8,8 +8,7 @@ algorithms: a key of the trust store decides how its signature is checked.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyneo.errors import PackageError, SignatureError
 from pyneo.package.manifest import canonical, decode_canonical
@@ -22,8 +21,7 @@ MAX_ENVELOPE_BYTES = 1 << 16
 MAX_SIGNATURES = 64
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """One signature: the id of the key that is said to have made it, and 64 bytes."""
 
     keyid: str

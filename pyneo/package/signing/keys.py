@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyneo.errors import SignatureError
 from pyneo.package.files import sync_folder, write_atomically
@@ -38,21 +37,18 @@ def key_id(raw: bytes) -> str:
     return sha256(raw).hexdigest()
 
 
-@dataclass(frozen=True)
 class PublicKey:
     """A public key: 32 raw bytes and the id made of them."""
 
-    raw: bytes
+    __slots__ = ("id", "raw")
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.raw, bytes) or len(self.raw) != 32:
-            raise SignatureError(f"an Ed25519 public key has 32 bytes, not {len(self.raw)}", "bad-key")
-        if (int.from_bytes(self.raw, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_Y:
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != 32:
+            raise SignatureError(f"an Ed25519 public key has 32 bytes, not {len(raw)}", "bad-key")
+        if (int.from_bytes(raw, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_Y:
             raise SignatureError("the public key is a point of small order, which is no key", "bad-key")
-
-    @property
-    def id(self) -> str:
-        return key_id(self.raw)
+        self.raw = raw
+        self.id = key_id(raw)
 
     def verify(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` is this key's over `message`."""
@@ -71,11 +67,13 @@ class PublicKey:
         return f"{_BEGIN}\n{b64encode(_SPKI_PREFIX + self.raw).decode()}\n{_END}\n".encode()
 
 
-@dataclass(frozen=True)
 class PrivateKey:
     """A signing key; `repr` does not show it."""
 
-    _key: Ed25519PrivateKey
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
 
     @classmethod
     def generate(cls) -> PrivateKey:
@@ -102,8 +100,7 @@ class PrivateKey:
         return f"PrivateKey(id={self.public.id[:16]}...)"
 
 
-@dataclass(frozen=True)
-class KeyPair:
+class KeyPair(NamedTuple):
     """What keygen wrote: two paths and the key's id."""
 
     key: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyneo.errors import ExpiredError, SignatureError
 from pyneo.package.manifest import parse_time
@@ -19,8 +18,7 @@ POLICY_FILE = "trust.json"
 CLOCK_FLOOR = 1735689600.0  # 2025-01-01T00:00:00Z
 
 
-@dataclass(frozen=True)
-class Validity:
+class Validity(NamedTuple):
     """When signatures of a key are accepted, in seconds since 1970; None is unbounded."""
 
     not_before: float | None = None

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyneo.errors import ExpiredError, PackageError, SignatureError, TargetError
 from pyneo.package import container
@@ -32,8 +31,7 @@ TIERS = ("portable", "avx2", "avx512")  # each runs the ones before it (csrc/cor
 _PIECE = 1 << 20  # fetched and hashed while it is in the cache
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What a device asks of a package beyond a sound signature.
 
     clock gives seconds since 1970. device and tenant say who this device is. arch and tier are this
@@ -53,8 +51,7 @@ class Policy:
     only_look: bool = False
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """A package that passed: its manifest, its section table, the ids of the trusted keys that signed it."""
 
     manifest: Manifest
