@@ -82,7 +82,8 @@ def make_report(model: str, target: Target, lowered: Lowered) -> Report:
     steps = []
     for node in lowered.steps:
         option = lowered.choice.picked.get(node)
-        steps.append(Step(node.name, node.op, node.kernel, option.cost_us if option else 0.0, node.output.dims))
+        shape = next((v.dims for v in node.outputs if v is not None), ())
+        steps.append(Step(node.name, node.op, node.kernel, option.cost_us if option else 0.0, shape))
     memory: list[Any] = [Span(name, first, last, offset, size) for first, last, offset, size, name in lowered.memory.spans]
     return Report(
         model=model,

@@ -80,7 +80,7 @@ def _options(node: Node, block: Layout, target: Target) -> list[Option]:
     options = []
     for layout_in, layout_out in combos:
         _set_layouts(node, layout_in, layout_out)
-        found = core.kernels(node, target.native)
+        found = [k for k in core.kernels(node, target.native) if _packable(node, k)]
         if found:
             options.append(Option(layout_in, layout_out, found[0], found[0].cost_us))
         elif layout_in is layout_out is Layout.PLAIN:
@@ -88,6 +88,11 @@ def _options(node: Node, block: Layout, target: Target) -> list[Option]:
             options.append(Option(layout_in, layout_out, None, moved * _REFERENCE_US_PER_BYTE))
     _set_layouts(node, Layout.PLAIN, Layout.PLAIN)
     return options
+
+
+def _packable(node: Node, kernel: core.Kernel) -> bool:
+    """Whether the operand that the kernel wants packed, if any, is a constant."""
+    return kernel.packed_input < 0 or node.const(kernel.packed_input) is not None
 
 
 def _set_layouts(node: Node, layout_in: Layout, layout_out: Layout) -> None:

@@ -198,10 +198,10 @@ def function_body(
     node.input.extend(f"in{i}" if v is not None else "" for i, v in enumerate(inputs))
     node.output.extend(f"out{i}" for i in range(outputs))
     for name, value in attrs.items():
-        if isinstance(value, (list, str)):
-            node.attribute.append(
-                onnx.helper.make_attribute(name, value if _is_list(s, name) else _first(value))
-            )
+        if isinstance(value, Value) or (isinstance(value, list) and any(isinstance(v, Value) for v in value)):
+            return None  # no operator with a body has tensor attributes
+        whole = not isinstance(value, list) or _is_list(s, name)
+        node.attribute.append(onnx.helper.make_attribute(name, value if whole else value[0]))
     types = []
     for v in inputs:
         t = onnx.TypeProto()
@@ -230,7 +230,3 @@ def function_body(
 
 def _is_list(s: OpSchema, name: str) -> bool:
     return s.attributes[name].type.name.endswith("S") if name in s.attributes else False
-
-
-def _first(value: object) -> object:
-    return value[0] if isinstance(value, list) and value else value
