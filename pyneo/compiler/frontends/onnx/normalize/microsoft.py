@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir.graph import Value
+from ....ir.graph import DType, Value
 from ..limits import Problem
-from .rule import Emitter, Op, rule, scalar
+from .rule import Emitter, Op, ints, rule, scalar
 
 _MS = "com.microsoft."
 
@@ -115,6 +115,49 @@ def skip_layer_norm(op: Op, b: Emitter) -> bool:
         b.emit_into(
             "LayerNormalization", [total, gamma, beta], {"axis": [-1], "epsilon": epsilon}, op.outputs[:1]
         )
+    return True
+
+
+@rule(_MS + "EmbedLayerNormalization")
+def embed_layer_norm(op: Op, b: Emitter) -> bool:
+    """Word, position and segment embeddings added up (output 2) and normalised; output 1 counts the mask."""
+    ids, segments, words, positions, table = (
+        op.required(0),
+        op.input(1),
+        op.required(2),
+        op.required(3),
+        op.input(4),
+    )
+    gamma, beta, mask, position_ids = op.required(5), op.required(6), op.input(7), op.input(8)
+    epsilon = [op.take_float("epsilon", 1e-12)]
+    op.attrs.pop("mask_index_type", None)
+    (total,) = b.emit("Gather", [words, ids])
+    if position_ids is not None:
+        (rows,) = b.emit("Gather", [positions, position_ids])
+    else:
+        (length,) = b.emit("Shape", [ids], {"start": [1], "end": [2]})
+        (rows,) = b.emit("Slice", [positions, ints(b, [0]), length, ints(b, [0])])
+    terms = [rows]
+    if segments is not None and table is not None:
+        terms += b.emit("Gather", [table, segments])
+    for i, term in enumerate(terms):
+        last, wanted = i == len(terms) - 1, op.output(2)
+        if last and wanted is not None:
+            b.emit_into("Add", [total, term], None, [wanted])
+            total = wanted
+        else:
+            (total,) = b.emit("Add", [total, term])
+    b.emit_into(
+        "LayerNormalization", [total, gamma, beta], {"axis": [-1], "epsilon": epsilon}, op.outputs[:1]
+    )
+    counts = op.output(1)
+    if counts is not None:
+        (ones,) = b.emit("Cast", [ids if mask is None else mask], {"to": [int(DType.I32)]})
+        (counted,) = b.emit("Equal", [ones, scalar(b, 1, DType.I32)])
+        if mask is None:  # no word is masked and none counts
+            (counted,) = b.emit("Xor", [counted, counted])
+        (numbers,) = b.emit("Cast", [counted], {"to": [int(DType.I32)]})
+        b.emit_into("ReduceSum", [numbers, ints(b, [1])], {"keepdims": [0]}, [counts])
     return True
 
 
