@@ -40,22 +40,53 @@ void copy_line(const uint8_t* src, int64_t src_step, uint8_t* dst, int64_t dst_s
   }
 }
 
-// A plane whose rows are contiguous in one operand and whose columns are in the other. Blocks of
-// 16 x 16 elements keep both sides' cache lines live while they are used up.
+typedef uint32_t Quad __attribute__((vector_size(16)));
+typedef uint32_t LooseQuad __attribute__((vector_size(16), aligned(1), may_alias));
+
+// A square of 4 x 4 elements of 4 bytes: rows are contiguous in src, columns in dst. Steps in
+// bytes.
+inline void transpose_square(const uint8_t* src, int64_t src_step, uint8_t* dst, int64_t dst_step) {
+  const auto load = [&](int k) {
+    return Quad(*reinterpret_cast<const LooseQuad*>(src + k * src_step));
+  };
+  const Quad a = load(0), b = load(1), c = load(2), d = load(3);
+  const Quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+             ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+             cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  const auto store = [&](int k, Quad v) { *reinterpret_cast<LooseQuad*>(dst + k * dst_step) = v; };
+  store(0, __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5));
+  store(1, __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7));
+  store(2, __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5));
+  store(3, __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7));
+}
+
+// dst[i * dst_step + j] = src[i + j * src_step]: rows of one operand are columns of the other.
+// Blocks of 16 x 16 elements use up the cache lines of both sides while they are at hand.
 template <typename T>
-void copy_plane(const uint8_t* src, const int64_t* src_step, uint8_t* dst, const int64_t* dst_step,
-                const int64_t* dims) {
+void copy_plane(const uint8_t* src, int64_t src_step, uint8_t* dst, int64_t dst_step, int64_t rows,
+                int64_t columns) {
   constexpr int64_t kSize = sizeof(T), kBlock = 16;
-  for (int64_t i0 = 0; i0 < dims[0]; i0 += kBlock) {
-    const int64_t i1 = i0 + kBlock < dims[0] ? i0 + kBlock : dims[0];
-    for (int64_t j0 = 0; j0 < dims[1]; j0 += kBlock) {
-      const int64_t nj = j0 + kBlock < dims[1] ? kBlock : dims[1] - j0;
-      for (int64_t i = i0; i < i1; ++i) {
-        const uint8_t* s = src + (i * src_step[0] + j0 * src_step[1]) * kSize;
-        uint8_t* d = dst + (i * dst_step[0] + j0 * dst_step[1]) * kSize;
-        for (int64_t j = 0; j < nj; ++j) {
-          Unaligned<T>::store(d + j * dst_step[1] * kSize,
-                              Unaligned<T>::load(s + j * src_step[1] * kSize));
+  for (int64_t i0 = 0; i0 < rows; i0 += kBlock) {
+    const int64_t ni = rows - i0 < kBlock ? rows - i0 : kBlock;
+    for (int64_t j0 = 0; j0 < columns; j0 += kBlock) {
+      const int64_t nj = columns - j0 < kBlock ? columns - j0 : kBlock;
+      const uint8_t* s = src + (i0 + j0 * src_step) * kSize;
+      uint8_t* d = dst + (i0 * dst_step + j0) * kSize;
+      int64_t whole = 0;  // columns done by squares
+      if constexpr (kSize == 4) {
+        whole = nj & ~int64_t{3};
+        for (int64_t i = 0; i + 4 <= ni; i += 4) {
+          for (int64_t j = 0; j < whole; j += 4) {
+            transpose_square(s + (i + j * src_step) * 4, src_step * 4, d + (i * dst_step + j) * 4,
+                             dst_step * 4);
+          }
+        }
+      }
+      for (int64_t i = 0; i < ni; ++i) {
+        for (int64_t j = kSize == 4 && i < (ni & ~int64_t{3}) ? whole : 0; j < nj; ++j) {
+          Unaligned<T>::store(d + (i * dst_step + j) * kSize,
+                              Unaligned<T>::load(s + (i + j * src_step) * kSize));
         }
       }
     }
@@ -70,7 +101,8 @@ void copy_nest(const StridedCopy& c, bool plane, const uint8_t* src, uint8_t* ds
   int64_t at[kMaxCopyRank] = {};
   for (;;) {
     if (plane) {
-      copy_plane<T>(src, c.src_step + outer, dst, c.dst_step + outer, c.dims + outer);
+      copy_plane<T>(src, c.src_step[outer + 1], dst, c.dst_step[outer], c.dims[outer],
+                    c.dims[outer + 1]);
     } else {
       copy_line<T>(src, c.src_step[outer], dst, c.dst_step[outer], c.dims[outer]);
     }
@@ -170,7 +202,7 @@ void StridedCopy::run(const Pool& pool, size_t size, const void* src, void* dst)
   // When the source runs along another dim than the destination, move that dim next to the last.
   bool plane = false;
   const int last = c.rank - 1;
-  if (c.src_step[last] != 1 && c.src_step[last] != 0) {
+  if (c.dst_step[last] == 1 && c.src_step[last] != 1 && c.src_step[last] != 0) {
     for (int k = 0; k < last && !plane; ++k) {
       if (c.src_step[k] != 1) continue;
       const int64_t d = c.dims[k], s = c.src_step[k], t = c.dst_step[k];
