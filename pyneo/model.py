@@ -196,7 +196,7 @@ class Model:
         policy = Policy(
             trust=store, allow_unsigned=allow_unsigned, counter_store=counters, device=device, tenant=tenant,
             clock=normalise_clock(clock), arch=_arch(), tier=_core.host_target()["tier"],
-            runtime=_core.__version__,
+            runtime=_core.__version__, threads=threads,
         )  # fmt: skip
         where = _open(source, mode, max_bytes)
         try:

@@ -42,7 +42,7 @@ struct SectionRecord {      // section_count of them follow the header
   uint64_t offset;          // from the file's start; ascending, not overlapping, aligned; gaps are zero bytes
   uint64_t bytes;
   uint64_t reserved;
-  uint8_t sha256[32];
+  uint8_t sha256[32];       // above 1 MiB: of the concatenated digests of its 1 MiB pieces
 };
 static_assert(sizeof(SectionRecord) == 64, "on disk");
 

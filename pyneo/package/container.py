@@ -86,9 +86,9 @@ def layout(sections: Sequence[Section], digests: Sequence[bytes] | None = None) 
     if not 0 < len(sections) <= MAX_SECTIONS:
         raise PackageError(f"a package has 1 to {MAX_SECTIONS} sections, not {len(sections)}")
     if digests is None:
-        from hashlib import sha256
+        from pyneo.package.digest import digest
 
-        digests = [sha256(s.data).digest() for s in sections]
+        digests = [digest(s.data) for s in sections]
     end = HEADER_BYTES + RECORD_BYTES * len(sections)
     records = []
     for i, s in enumerate(sections):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyneo.errors import PackageError
 from pyneo.package import container
 from pyneo.package.container import Buffer, Kind, Section
+from pyneo.package.digest import digest
 from pyneo.package.files import write_atomically
 from pyneo.package.manifest import Manifest, SectionEntry
 from pyneo.package.signing.verify import Policy, verify
@@ -38,10 +39,8 @@ class Package:
         signatures: Iterable[Signature] = (),
     ) -> None:
         """manifest: its `sections` are filled in here. sections: plan, weights and so on, in file order."""
-        from hashlib import sha256
-
         self._sections = tuple(sections)
-        self._digests = [sha256(s.data).digest() for s in self._sections]
+        self._digests = [digest(s.data) for s in self._sections]
         self._report = report
         self._signatures: dict[str, Signature] = {s.keyid: s for s in signatures}
         self.manifest = manifest.with_sections(
@@ -151,16 +150,14 @@ class Package:
 
     def _all(self) -> tuple[list[Section], list[bytes]]:
         """Every section of the file with its digest; those of the body were hashed once and for all."""
-        from hashlib import sha256
-
         from pyneo.package.signing import envelope
 
         sections = [Section(Kind.MANIFEST, self._encoded), *self._sections]
-        digests = [sha256(self._encoded).digest(), *self._digests]
+        digests = [digest(self._encoded), *self._digests]
         if self._signatures:
             data = envelope.encode(self._signatures.values())
             sections.append(Section(Kind.SIGNATURE, data))
-            digests.append(sha256(data).digest())
+            digests.append(digest(data))
         return sections, digests
 
     # ---- reading --------------------------------------------------------------------------------

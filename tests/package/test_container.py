@@ -6,12 +6,14 @@ from __future__ import annotations
 import struct
 from hashlib import sha256
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyneo.errors import PackageError
 from pyneo.package.container import Kind, Section
+from pyneo.package.digest import digest, digest_range
 from pyneo.package.manifest import Manifest, Target, TensorSpec
 from pyneo.package.package import Package
 from tests.package import forge
@@ -84,14 +86,41 @@ def test_the_bytes_are_where_the_format_says():
     rows = forge.table(data)
     assert [r[0] for r in rows] == [1, 2, 3, 4]
     assert all(r[2] % 64 == 0 for r in rows) and rows[2][2] % 65536 == 0
-    for _kind, _flags, offset, size, _reserved, digest in rows:
-        assert sha256(data[offset : offset + size]).digest() == digest
+    for _kind, _flags, offset, size, _reserved, stated in rows:  # all of them smaller than 1 MiB
+        assert sha256(data[offset : offset + size]).digest() == stated
     assert data[rows[1][2] : rows[1][2] + rows[1][3]] == forge.PLAN
     assert data[rows[2][2] : rows[2][2] + rows[2][3]] == forge.WEIGHTS
     used = bytearray(len(data))
     for row in rows:
         used[row[2] : row[2] + row[3]] = b"\1" * row[3]
     assert not any(b for b, u in zip(data[64 * 5 :], used[64 * 5 :], strict=True) if not u), "gaps are zero"
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 9 << 20, (12 << 20) + 5])
+@pytest.mark.parametrize("threads", [0, 1, 2, 3])
+def test_large_sections_are_hashed_in_pieces(size, threads):
+    """Against the rule as docs/package-format.md words it; every byte is fetched exactly once."""
+    data = np.random.default_rng(size).bytes(size)
+    fetched = []
+
+    def fetch(begin: int, end: int) -> bytes:
+        fetched.append((begin, end))
+        return data[begin - 7 : end - 7]
+
+    pieces = [data[i : i + (1 << 20)] for i in range(0, size, 1 << 20)]
+    expected = sha256(data if size <= 1 << 20 else b"".join(sha256(p).digest() for p in pieces)).digest()
+    assert digest_range(fetch, 7, 7 + size, threads) == expected == digest(data)
+    assert sorted(fetched)[0][0] == 7 and sum(e - b for b, e in fetched) == size
+
+
+def test_a_failure_while_hashing_comes_through():
+    def fetch(begin: int, end: int) -> bytes:
+        if begin >= 5 << 20:
+            raise PackageError("truncated package: on purpose")
+        return bytes(end - begin)
+
+    with pytest.raises(PackageError, match="on purpose"):
+        digest_range(fetch, 0, 64 << 20, 4)
 
 
 def test_write_into_a_buffer_gives_the_same_bytes():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyneo.errors import ExpiredError, PackageError, SignatureError, TargetError
 from pyneo.package import container
 from pyneo.package.container import HEADER_BYTES, RECORD_BYTES, Kind, Record
+from pyneo.package.digest import digest, digest_range
 from pyneo.package.manifest import MAX_MANIFEST_BYTES, Manifest, parse_time, parse_version
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pyneo.package.source import Source
 
 TIERS = ("portable", "avx2", "avx512")  # each runs the ones before it (csrc/core/target.h)
-_PIECE = 1 << 20  # fetched and hashed while it is in the cache
 
 
 class Policy(NamedTuple):
@@ -36,7 +36,7 @@ class Policy(NamedTuple):
 
     clock gives seconds since 1970. device and tenant say who this device is. arch and tier are this
     machine's (tier an index of TIERS), runtime the version of pyneo; None: not asked. only_look, for tools
-    that run nothing, leaves step 4 out.
+    that run nothing, leaves step 4 out. threads: how many may share the hashing, 0 all.
     """
 
     trust: TrustStore | None = None
@@ -49,6 +49,7 @@ class Policy(NamedTuple):
     tier: int | None = None
     runtime: str | None = None
     only_look: bool = False
+    threads: int = 0
 
 
 class Verified(NamedTuple):
@@ -77,7 +78,7 @@ def verify(source: Source, policy: Policy) -> Verified:
     signatures = _signatures(source, last) if last.kind == Kind.SIGNATURE else ()
     signers = _check_signatures(data, signatures, policy)
 
-    _check_digest(first, _sha256(data))
+    _check_digest(first, digest(data))
     manifest = Manifest.decode(data)
     body = records[1:-1] if signatures else records[1:]
     _check_table(manifest, body)
@@ -86,7 +87,7 @@ def verify(source: Source, policy: Policy) -> Verified:
         check_policy(manifest, policy)
 
     for record in body:
-        _check_digest(record, _digest(source, record))
+        _check_digest(record, digest_range(source.fetch, record.offset, record.end, policy.threads))
     for begin, end in container.gaps(records):
         if bytes(source.fetch(begin, end)).strip(b"\0"):
             raise _tampered(f"the padding at byte {begin} is not zero")
@@ -102,7 +103,7 @@ def _signatures(source: Source, record: Record) -> tuple[Signature, ...]:
             "bad-signature",
         )
     data = bytes(source.fetch(record.offset, record.end))
-    _check_digest(record, _sha256(data))
+    _check_digest(record, digest(data))
     return tuple(envelope.decode(data))
 
 
@@ -130,21 +131,6 @@ def _check_table(manifest: Manifest, body: list[Record]) -> None:
     listed = [(s.kind, s.flags, s.size, s.sha256) for s in manifest.sections]
     if listed != [(r.kind, r.flags, r.size, r.sha256.hex()) for r in body]:
         raise _tampered("the section table is not the one that was signed")
-
-
-def _digest(source: Source, record: Record) -> bytes:
-    from hashlib import sha256
-
-    h = sha256()
-    for begin in range(record.offset, record.end, _PIECE):
-        h.update(source.fetch(begin, min(begin + _PIECE, record.end)))
-    return h.digest()
-
-
-def _sha256(data: bytes) -> bytes:
-    from hashlib import sha256
-
-    return sha256(data).digest()
 
 
 def _check_digest(record: Record, digest: bytes) -> None:
