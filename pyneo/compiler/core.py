@@ -125,11 +125,12 @@ def _kernels(node: Node, target: dict[str, int], sample: int | None) -> list[Ker
     outputs = [
         (int(DType.F32), (0,), 0) if v is None else (int(v.dtype), dims(v), int(v.layout)) for v in node.outputs
     ]
-    return [
+    found = [
         Kernel(k["name"], k["cost_us"], k["packed_input"], k["packed_bytes"], k["scratch_bytes"],
                k["thread_scratch_bytes"])
         for k in _core.kernel_list(node.op, pack_attrs(node.attrs), inputs, outputs, target)
     ]  # fmt: skip
+    return [k for k in found if k.packed_input < 0 or node.const(k.packed_input) is not None]
 
 
 def pack(node: Node, kernel: Kernel, target: dict[str, int]) -> np.ndarray:

@@ -142,9 +142,8 @@ class Node:
 
     @property
     def output(self) -> Value:
-        """The first output."""
-        assert self.outputs[0] is not None
-        return self.outputs[0]
+        """The first output; of an operator whose first output is optional, the first that is there."""
+        return next(v for v in self.outputs if v is not None)
 
     def input(self, i: int) -> Value | None:
         """Input i, or None if it is absent."""

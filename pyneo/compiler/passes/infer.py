@@ -11,7 +11,7 @@ from pyneo.errors import CompileError, Error
 
 # A folded constant may be this large whatever it was made from; above it, it must not be larger than
 # twice its inputs. Expand, Tile or ConstantOfShape over a constant stay nodes of the graph otherwise.
-FOLD_BYTES = 1 << 20
+FOLD_BYTES = 16 << 20
 _KNOWN_BYTES = 64 << 10  # the runtime's own limit for values it computes when shapes are bound
 _SHAPE_ONLY = ("Shape", "Size")
 # Operators on shapes that keep numbers apart: what is equal in samples of different sizes is equal always.
