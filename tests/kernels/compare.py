@@ -40,10 +40,8 @@ def accepting(
 ) -> list[str]:
     """Names of the kernels of exactly that tier that accept the node with operands in these layouts."""
     ins = zip(node.inputs, _layouts(layouts, len(node.inputs), tier), strict=True)
-    # Integers (axes, shapes) are known when kernels are chosen.
-    described = [
-        x if x is None or x.dtype.kind == "i" else (DTYPES[x.dtype.name], x.shape, lay) for x, lay in ins
-    ]
+    # Values of plain operands are known, as constants' are when kernels are chosen.
+    described = [x if x is None or lay == PLAIN else (DTYPES[x.dtype.name], x.shape, lay) for x, lay in ins]
     target = {"tier": TIERS.index(tier)}
     found = _core.kernel_list(
         node.op, node.blob(), described, _outputs(node, tier, out_layouts, outputs), target

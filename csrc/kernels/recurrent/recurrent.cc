@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LSTM and GRU with the default activations: the input's part of every gate is one product over all time
+// steps; a step multiplies the state by recurrent weights whose gates lie side by side, unit by unit, and
+// finishes the gates in vectors.
+//
+// The packed operand is R; it holds W as well, since both must be constants:
+//   [directions][inputs][gates][padded units], then [directions][hidden][gates][padded units]
+// Gates of the padding lanes are finite and never read back.
+#include <cstring>
+
+#include "kernels/kernel.h"
+#include "kernels/spread.h"
+#include "simd/math.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+constexpr int kRows = PN_VEC == 16 ? 8 : 4;
+// Recurrent weights beyond this are shared between threads step by step; smaller ones stay in one L2.
+constexpr int64_t kSharedBytes = int64_t{2} << 20;
+
+struct State {
+  int64_t steps, batch, inputs, hidden, units, width, directions;  // units: padded; width: gates * units
+  int32_t gates;
+  bool reverse, inside;  // inside: a GRU's candidate is reset after its product (linear_before_reset)
+};
+
+bool fill(const KernelQuery& q, int gates, State* s) {
+  const int states = gates == 4 ? 6 : 5;  // last input with an initial state
+  for (int i = 0; i < q.n_in; ++i) {
+    if (!q.has(i)) continue;
+    if (i == 4 || i > states || q.in[i]->dtype != DType::kF32) return false;
+    if (i != 2 && q.in[i]->layout != Layout::kPlain) return false;
+  }
+  for (int o = 0; o < q.n_out; ++o) {
+    if (q.out[o] && q.out[o]->layout != Layout::kPlain) return false;
+  }
+  if (!q.values || !q.values[1] || q.attrs.i64("layout", 0) != 0 || q.attrs.i64("input_forget", 0) != 0) return false;
+  if (q.attrs.f32("clip", 0) > 0) return false;
+  const int64_t names = q.attrs.strings_size("activations");
+  for (int64_t i = 0; i < names; ++i) {
+    const Str n = q.attrs.strings_at("activations", i);
+    const bool first = i % (gates == 4 ? 3 : 2) == 0;
+    if (first ? n != "Sigmoid" && n != "sigmoid" : n != "Tanh" && n != "tanh") return false;
+  }
+  const Shape &x = q.in[0]->shape, &r = q.in[2]->shape;
+  const Str direction = q.attrs.str("direction", "forward");
+  s->steps = x[0];
+  s->batch = x[1];
+  s->inputs = x[2];
+  s->hidden = r[2];
+  s->units = round_up(r[2], kVec);
+  s->gates = gates;
+  s->width = gates * s->units;
+  s->directions = r[0];
+  s->reverse = direction == "reverse";
+  s->inside = gates == 3 && q.attrs.i64("linear_before_reset", 0) != 0;
+  return s->hidden > 0 && s->batch > 0 && s->steps > 0;
+}
+
+// --- products ------------------------------------------------------------------------------------
+
+// out[r][c] = init[r][c] + sum over k of x[r][k] * w[k][c] for R rows and C vectors.
+struct Product {
+  const float* x;
+  int64_t x_step;
+  const float* w;
+  int64_t depth, w_step;
+  const float* init;
+  int64_t init_step;
+  float* out;
+  int64_t out_step;
+};
+
+template <int R, int C>
+PN_INLINE void tile(const Product& p, int64_t row, int64_t at) {
+  VF acc[R][C];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) acc[r][c] = load(p.init + (row + r) * p.init_step + at + c * kVec);
+  }
+  const float *x = p.x + row * p.x_step, *w = p.w + at;
+  for (int64_t k = 0; k < p.depth; ++k, w += p.w_step) {
+    VF v[C];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) v[c] = load(w + c * kVec);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const VF s = splat(x[r * p.x_step + k]);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) acc[r][c] += v[c] * s;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) store(p.out + (row + r) * p.out_step + at + c * kVec, acc[r][c]);
+  }
+}
+
+// Columns [at, end) of all rows; both are multiples of kVec.
+void multiply(const Product& p, int64_t rows, int64_t at, int64_t end) {
+  int64_t r = 0;
+  for (; r + kRows <= rows; r += kRows) {
+    int64_t c = at;
+    for (; c + 2 * kVec <= end; c += 2 * kVec) tile<kRows, 2>(p, r, c);
+    if (c < end) tile<kRows, 1>(p, r, c);
+  }
+  for (; r < rows; ++r) {
+    int64_t c = at;
+    for (; c + 8 * kVec <= end; c += 8 * kVec) tile<1, 8>(p, r, c);
+    for (; c < end; c += kVec) tile<1, 1>(p, r, c);
+  }
+}
+
+// --- steps ---------------------------------------------------------------------------------------
+
+struct Machine {
+  const State& s;
+  const RunContext& c;
+  const float *w, *r;         // packed
+  float *in, *bias, *inner;   // [directions][steps * batch][width], [directions][width], [directions][units]
+  float *rec, *h, *next, *cell, *reset;  // [directions][batch][width or units]
+
+  bool reversed(int64_t d) const { return s.reverse || d == 1; }
+  int64_t time(int64_t d, int64_t step) const { return reversed(d) ? s.steps - 1 - step : step; }
+  const float* operand(int i) const { return c.has(i) ? c.in[i]->as<const float>() : nullptr; }
+
+  void start() {
+    const float *b = operand(3), *h0 = operand(5), *c0 = operand(6);
+    memset(bias, 0, static_cast<size_t>(s.directions * (s.width + s.units)) * sizeof(float));
+    for (int64_t d = 0; d < s.directions && b; ++d) {
+      for (int g = 0; g < s.gates; ++g) {
+        const float* wb = b + (d * 2 * s.gates + g) * s.hidden;
+        const float* rb = wb + s.gates * s.hidden;
+        const bool apart = s.inside && g == 2;
+        for (int64_t u = 0; u < s.hidden; ++u) {
+          bias[d * s.width + g * s.units + u] = wb[u] + (apart ? 0 : rb[u]);
+          if (apart) inner[d * s.units + u] = rb[u];
+        }
+      }
+    }
+    const int64_t rows = s.directions * s.batch;
+    memset(h, 0, static_cast<size_t>(rows * s.units) * sizeof(float));
+    if (s.gates == 4) memset(cell, 0, static_cast<size_t>(rows * s.units) * sizeof(float));
+    for (int64_t i = 0; i < rows; ++i) {
+      if (h0) memcpy(h + i * s.units, h0 + i * s.hidden, static_cast<size_t>(s.hidden) * sizeof(float));
+      if (c0 && s.gates == 4) memcpy(cell + i * s.units, c0 + i * s.hidden, static_cast<size_t>(s.hidden) * sizeof(float));
+    }
+  }
+
+  void project() {
+    const int64_t rows = s.steps * s.batch, groups = ceil_div(rows, kRows);
+    const float* x = operand(0);
+    spread(*c.pool, s.directions * groups, kRows * s.inputs * s.width / 16, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t d = i / groups, row = i % groups * kRows, n = rows - row < kRows ? rows - row : kRows;
+        const Product p{x + row * s.inputs, s.inputs, w + d * s.inputs * s.width, s.inputs, s.width,
+                        bias + d * s.width, 0, in + (d * rows + row) * s.width, s.width};
+        multiply(p, n, 0, s.width);
+      }
+    });
+  }
+
+  // Gates [from, to) of units [u0, u1), from a state into rec.
+  void recur(int64_t d, const float* state, const float* init, int64_t init_step, int from, int to, int64_t u0, int64_t u1) {
+    const int64_t rows = d * s.batch;
+    for (int g = from; g < to; ++g) {
+      const int64_t at = g * s.units;
+      const Product p{state + rows * s.units, s.units, r + d * s.hidden * s.width + at, s.hidden, s.width,
+                      init + (init_step ? at : 0), init_step, rec + rows * s.width + at, s.width};
+      multiply(p, s.batch, u0, u1);
+    }
+  }
+
+  void emit(int64_t t, int64_t d, int64_t b, int64_t u, VF v) {
+    if (!c.wants(0)) return;
+    float* y = c.out[0]->as<float>() + ((t * s.directions + d) * s.batch + b) * s.hidden + u;
+    if (s.hidden - u >= kVec) {
+      store(y, v);
+    } else {
+      store_n(y, v, static_cast<int>(s.hidden - u));
+    }
+  }
+
+  void lstm(int64_t d, int64_t t, int64_t u0, int64_t u1) {
+    recur(d, h, in + (d * s.steps + t) * s.batch * s.width, s.width, 0, 4, u0, u1);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = d * s.batch + b;
+      for (int64_t u = u0; u < u1; u += kVec) {
+        const float* g = rec + row * s.width + u;  // input, output, forget, cell
+        float* old = cell + row * s.units + u;
+        const VF now = vsigmoid(load(g + 2 * s.units)) * load(old) + vsigmoid(load(g)) * vtanh(load(g + 3 * s.units));
+        const VF out = vsigmoid(load(g + s.units)) * vtanh(now);
+        store(old, now);
+        store(next + row * s.units + u, out);
+        emit(t, d, b, u, out);
+      }
+    }
+  }
+
+  // Update and reset gates; and, where the reset comes after the product, the whole step.
+  void gru(int64_t d, int64_t t, int64_t u0, int64_t u1) {
+    const float* inputs = in + (d * s.steps + t) * s.batch * s.width;
+    recur(d, h, inputs, s.width, 0, 2, u0, u1);
+    if (s.inside) recur(d, h, inner + d * s.units, 0, 2, 3, u0, u1);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = d * s.batch + b;
+      for (int64_t u = u0; u < u1; u += kVec) {
+        float* g = rec + row * s.width + u;
+        const VF update = vsigmoid(load(g)), keep = vsigmoid(load(g + s.units)), old = load(h + row * s.units + u);
+        if (!s.inside) {
+          store(g, update);
+          store(reset + row * s.units + u, keep * old);
+          continue;
+        }
+        const VF fresh = vtanh(load(inputs + b * s.width + 2 * s.units + u) + keep * load(g + 2 * s.units));
+        const VF out = fresh + update * (old - fresh);
+        store(next + row * s.units + u, out);
+        emit(t, d, b, u, out);
+      }
+    }
+  }
+
+  void candidate(int64_t d, int64_t t, int64_t u0, int64_t u1) {
+    recur(d, reset, in + (d * s.steps + t) * s.batch * s.width, s.width, 2, 3, u0, u1);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = d * s.batch + b;
+      for (int64_t u = u0; u < u1; u += kVec) {
+        const float* g = rec + row * s.width + u;
+        const VF fresh = vtanh(load(g + 2 * s.units)), old = load(h + row * s.units + u);
+        const VF out = fresh + load(g) * (old - fresh);
+        store(next + row * s.units + u, out);
+        emit(t, d, b, u, out);
+      }
+    }
+  }
+
+  void first(int64_t d, int64_t t, int64_t u0, int64_t u1) {
+    if (s.gates == 4) {
+      lstm(d, t, u0, u1);
+    } else {
+      gru(d, t, u0, u1);
+    }
+  }
+
+  void swap() {
+    float* last = h;
+    h = next;
+    next = last;
+  }
+
+  void finish() const {
+    for (int o = 1; o < 3; ++o) {
+      if (!c.wants(o)) continue;
+      const float* from = o == 1 ? h : cell;
+      float* y = c.out[o]->as<float>();
+      for (int64_t i = 0; i < s.directions * s.batch; ++i) {
+        memcpy(y + i * s.hidden, from + i * s.units, static_cast<size_t>(s.hidden) * sizeof(float));
+      }
+    }
+  }
+
+  void run() {
+    start();
+    project();
+    const bool two = s.gates == 3 && !s.inside;
+    const int64_t blocks = s.units / kVec;
+    int64_t parts = s.hidden * s.width * 4 > kSharedBytes ? c.pool->size() : 1;
+    if (parts > blocks) parts = blocks;
+    if (parts == 1) {  // directions apart, each with its own swaps
+      float* after[2] = {h, h};
+      const int64_t pairs = s.directions;
+      auto whole = [&](int64_t d, int) {
+        Machine m = *this;
+        for (int64_t step = 0; step < s.steps; ++step) {
+          m.first(d, time(d, step), 0, s.units);
+          if (two) m.candidate(d, time(d, step), 0, s.units);
+          m.swap();
+        }
+        after[d] = m.h;
+      };
+      if (s.hidden * s.width * s.steps < 64 * kGrain) {
+        for (int64_t d = 0; d < pairs; ++d) whole(d, 0);
+      } else {
+        c.pool->run(pairs, whole);
+      }
+      h = after[0];
+      return finish();
+    }
+    for (int64_t step = 0; step < s.steps; ++step) {
+      auto each = [&](auto&& f) {
+        c.pool->run(s.directions * parts, [&](int64_t i, int) {
+          const int64_t d = i / parts, p = i % parts;
+          f(d, time(d, step), blocks * p / parts * kVec, blocks * (p + 1) / parts * kVec);
+        });
+      };
+      each([&](int64_t d, int64_t t, int64_t u0, int64_t u1) { first(d, t, u0, u1); });
+      if (two) each([&](int64_t d, int64_t t, int64_t u0, int64_t u1) { candidate(d, t, u0, u1); });
+      swap();
+    }
+    finish();
+  }
+};
+
+int64_t scratch_floats(const State& s) {
+  const int64_t rows = s.directions * s.batch;
+  return s.directions * s.steps * s.batch * s.width + s.directions * (s.width + s.units) + rows * (s.width + 4 * s.units);
+}
+
+// --- table ---------------------------------------------------------------------------------------
+
+template <int gates>
+bool accepts(const KernelQuery& q) {
+  State s;
+  return fill(q, gates, &s);
+}
+template <int gates>
+float cost(const KernelQuery& q) {
+  State s;
+  if (!fill(q, gates, &s)) return 0;
+  const double macs = static_cast<double>(s.directions * s.steps * s.batch * s.width) * static_cast<double>(s.inputs + s.hidden);
+  return static_cast<float>(macs * (kVec == 16 ? 3e-5 : 6e-5) + 1);
+}
+template <int gates>
+int64_t packed_bytes(const KernelQuery& q) {
+  State s;
+  return fill(q, gates, &s) ? s.directions * (s.inputs + s.hidden) * s.width * 4 : 0;
+}
+
+// to[k][gate][unit] = from[gate][unit][k] for each direction.
+void pack_matrix(const State& s, const float* from, int64_t depth, float* to) {
+  for (int64_t d = 0; d < s.directions; ++d) {
+    for (int g = 0; g < s.gates; ++g) {
+      for (int64_t u = 0; u < s.hidden; ++u, from += depth) {
+        for (int64_t k = 0; k < depth; ++k) to[(d * depth + k) * s.width + g * s.units + u] = from[k];
+      }
+    }
+  }
+}
+template <int gates>
+void pack(const KernelQuery& q, const void* plain, void* packed) {
+  State s;
+  if (!fill(q, gates, &s)) return;
+  float* to = static_cast<float*>(packed);
+  pack_matrix(s, static_cast<const float*>(q.values[1]), s.inputs, to);
+  pack_matrix(s, static_cast<const float*>(plain), s.hidden, to + s.directions * s.inputs * s.width);
+}
+template <int gates>
+int64_t scratch(const KernelQuery& q) {
+  State s;
+  return fill(q, gates, &s) ? scratch_floats(s) * 4 : 0;
+}
+template <int gates>
+Status prepare(const KernelQuery& q, void* state) {
+  if (fill(q, gates, static_cast<State*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "a recurrent kernel was prepared for operands it does not accept");
+}
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  float* at = static_cast<float*>(c.scratch);
+  auto take = [&](int64_t n) {
+    float* p = at;
+    at += n;
+    return p;
+  };
+  const int64_t rows = s.directions * s.batch;
+  const float* w = c.in[2]->as<const float>();
+  Machine m{s, c, w, w + s.directions * s.inputs * s.width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  m.in = take(s.directions * s.steps * s.batch * s.width);
+  m.bias = take(s.directions * s.width);
+  m.inner = take(s.directions * s.units);
+  m.rec = take(rows * s.width);
+  m.h = take(rows * s.units);
+  m.next = take(rows * s.units);
+  m.cell = take(rows * s.units);
+  m.reset = take(rows * s.units);
+  m.run();
+  return Status::kOk;
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+// The packing depends on the vector's width, and so does the name.
+#if PN_VEC == 16
+#define PN_WIDTH "x16"
+#else
+#define PN_WIDTH "x8"
+#endif
+#define PN_ROW(name, op, gates)                                                                              \
+  {name "_" PN_WIDTH, op, Layout::kPlain, Layout::kPlain, 2, sizeof(PN_TIER::State), PN_TIER::accepts<gates>, \
+   PN_TIER::cost<gates>, PN_TIER::packed_bytes<gates>, PN_TIER::pack<gates>, PN_TIER::scratch<gates>,        \
+   nullptr, PN_TIER::prepare<gates>, PN_TIER::run}
+
+PN_KERNEL_TABLE(recurrent)
+PN_KERNEL_ROWS(recurrent) = {
+    PN_ROW("f32_lstm", "LSTM", 4),
+    PN_ROW("f32_gru", "GRU", 3),
+};
+PN_KERNEL_COUNT(recurrent);
+
+}  // namespace pyneo
