@@ -91,7 +91,7 @@ class Kernel:
 
 
 def _outputs(node: Node, layout: Layout | None = None) -> list[tuple[int, tuple[int, ...], int]]:
-    outputs = []
+    outputs: list[tuple[int, tuple[int, ...], int]] = []
     for v in node.outputs:
         if v is None:
             outputs.append((int(DType.F32), (0,), 0))

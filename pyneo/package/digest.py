@@ -27,7 +27,7 @@ def digest(data: Buffer) -> bytes:
 
 
 def digest_range(fetch: Callable[[int, int], Buffer], begin: int, end: int, threads: int = 0) -> bytes:
-    """The digest of the bytes [begin, end), each fetched once; `threads` 0 is all that the process may use."""
+    """The digest of the bytes [begin, end), each fetched once; `threads` 0: all that the process may use."""
     from hashlib import sha256
 
     starts = range(begin, end, PIECE)
