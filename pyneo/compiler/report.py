@@ -58,6 +58,12 @@ class Report:
         """Everything, as JSON."""
         return json.dumps(asdict(self), indent=1)
 
+    def to_html(self) -> str:
+        """A page that stands alone, with a picture of the memory plan over time."""
+        from pyneo.compiler.report_html import render
+
+        return render(self)
+
     def __str__(self) -> str:
         ops = Counter(s.op for s in self.steps)
         lines = [

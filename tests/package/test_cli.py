@@ -199,6 +199,22 @@ def test_compile_writes_a_signed_package_and_a_report(compiled, capsys):
     assert m["source"] == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
 
 
+def test_the_html_report_shows_every_step_and_buffer(compiled, capsys):
+    from xml.etree import ElementTree
+
+    report = compiled[1]["report"]
+    argv = ["compile", str(DIGITS), "-o", "again.neo", "--key", "publisher.key", "--shape", "image=1,1,8,8"]
+    assert main([*argv, "--quiet", "--report", "r.html"]) == 0
+    page = (compiled[0] / "r.html").read_text()
+    picture = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    boxes = [{k: float(b.get(k)) for k in ("x", "y", "width", "height")} for b in picture.iter("rect")]
+    assert len(boxes) == len(report["memory"]) > 0
+    assert all(
+        b["y"] >= -0.01 and b["y"] + b["height"] <= 400.01 and b["x"] + b["width"] <= 1000.01 for b in boxes
+    )
+    assert all(step["op"] in page for step in report["steps"])
+
+
 def test_a_compiled_package_runs_as_onnx_runtime_does(compiled, capsys):
     runtime = pytest.importorskip("onnxruntime")
     x = np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32) * 16
