@@ -5,7 +5,9 @@
 // finishes the gates in vectors.
 //
 // The packed operand is R; it holds W as well, since both must be constants:
-//   [directions][inputs][gates][padded units], then [directions][hidden][gates][padded units]
+//   [directions][gates][padded units / V][inputs][V], then [directions][gates][padded units / V][hidden][V]
+// so that a product reads every column of vectors from end to end: rows as wide as all gates would touch
+// a new page each.
 // Gates of the padding lanes are finite and never read back.
 #include <cstring>
 
@@ -67,7 +69,7 @@ struct Product {
   const float* x;
   int64_t x_step;
   const float* w;
-  int64_t depth, w_step;
+  int64_t depth;
   const float* init;
   int64_t init_step;
   float* out;
@@ -82,11 +84,12 @@ PN_INLINE void tile(const Product& p, int64_t row, int64_t at) {
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) acc[r][c] = load(p.init + (row + r) * p.init_step + at + c * kVec);
   }
-  const float *x = p.x + row * p.x_step, *w = p.w + at;
-  for (int64_t k = 0; k < p.depth; ++k, w += p.w_step) {
+  const float *x = p.x + row * p.x_step, *w = p.w + at * p.depth;
+  const int64_t column = p.depth * kVec;
+  for (int64_t k = 0; k < p.depth; ++k, w += kVec) {
     VF v[C];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) v[c] = load(w + c * kVec);
+    for (int c = 0; c < C; ++c) v[c] = load(w + c * column);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const VF s = splat(x[r * p.x_step + k]);
@@ -158,7 +161,7 @@ struct Machine {
     spread(*c.pool, s.directions * groups, kRows * s.inputs * s.width / 16, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t d = i / groups, row = i % groups * kRows, n = rows - row < kRows ? rows - row : kRows;
-        const Product p{x + row * s.inputs, s.inputs, w + d * s.inputs * s.width, s.inputs, s.width,
+        const Product p{x + row * s.inputs, s.inputs, w + d * s.inputs * s.width, s.inputs,
                         bias + d * s.width, 0, in + (d * rows + row) * s.width, s.width};
         multiply(p, n, 0, s.width);
       }
@@ -170,7 +173,7 @@ struct Machine {
     const int64_t rows = d * s.batch;
     for (int g = from; g < to; ++g) {
       const int64_t at = g * s.units;
-      const Product p{state + rows * s.units, s.units, r + d * s.hidden * s.width + at, s.hidden, s.width,
+      const Product p{state + rows * s.units, s.units, r + (d * s.width + at) * s.hidden, s.hidden,
                       init + (init_step ? at : 0), init_step, rec + rows * s.width + at, s.width};
       multiply(p, s.batch, u0, u1);
     }
@@ -331,12 +334,12 @@ int64_t packed_bytes(const KernelQuery& q) {
   return fill(q, gates, &s) ? s.directions * (s.inputs + s.hidden) * s.width * 4 : 0;
 }
 
-// to[k][gate][unit] = from[gate][unit][k] for each direction.
+// to[gate][unit / V][k][unit % V] = from[gate][unit][k] for each direction.
 void pack_matrix(const State& s, const float* from, int64_t depth, float* to) {
   for (int64_t d = 0; d < s.directions; ++d) {
     for (int g = 0; g < s.gates; ++g) {
       for (int64_t u = 0; u < s.hidden; ++u, from += depth) {
-        for (int64_t k = 0; k < depth; ++k) to[(d * depth + k) * s.width + g * s.units + u] = from[k];
+        for (int64_t k = 0; k < depth; ++k) to[((d * s.width + g * s.units) / kVec + u / kVec) * depth * kVec + k * kVec + u % kVec] = from[k];
       }
     }
   }
