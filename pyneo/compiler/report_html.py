@@ -32,7 +32,8 @@ def render(report: Report) -> str:
     steps = "".join(
         f"<tr><td class=n>{i}</td><td>{escape(s.op)}</td>"
         f"<td class={'k' if s.kernel else 'ref'}>{escape(s.kernel or 'reference')}</td>"
-        f"<td>{escape(str(list(s.output_shape)))}</td><td class=n>{s.cost_us:.1f}</td><td>{escape(s.name)}</td></tr>"
+        f"<td>{escape(str(list(s.output_shape)))}</td><td class=n>{s.cost_us:.1f}</td>"
+        f"<td>{escape(s.name)}</td></tr>"
         for i, s in enumerate(report.steps)
     )
     return (
