@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Moving data: Concat and Split as runs of bytes, in plain layouts of any dtype and in channel blocks;
+// Transpose of the patterns that exchange two runs of axes, in squares of registers.
+#include <cstring>
+
+#include "kernels/kernel.h"
+#include "kernels/spread.h"
+#include "simd/transpose.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
+
+// --- Concat and Split ----------------------------------------------------------------------------
+
+struct Runs {
+  int64_t outer;  // runs of each part
+  int64_t unit;   // bytes of a run for one step along the axis (a block of channels where blocked)
+  int32_t axis;
+  int32_t divide; // steps of the axis per unit: channels of a block, or 1
+};
+
+// The whole tensor and its parts along `axis`, all in one layout.
+bool fill_runs(const KernelQuery& q, const TensorDesc& whole, const TensorDesc* const* parts, int count, Runs* r) {
+  const Shape& s = whole.shape;
+  int64_t axis = q.attrs.i64("axis", 0);
+  if (axis < 0) axis += s.rank;
+  if (axis < 0 || axis >= s.rank || count < 1) return false;
+  const int a = static_cast<int>(axis);
+  for (int i = 0; i < count; ++i) {
+    if (parts[i] == nullptr || parts[i]->layout != whole.layout || parts[i]->dtype != whole.dtype) return false;
+  }
+  const int64_t size = static_cast<int64_t>(dtype_size(whole.dtype));
+  r->axis = a;
+  r->divide = 1;
+  if (whole.layout == Layout::kPlain) {
+    r->outer = s.product(0, a);
+    r->unit = s.product(a + 1, s.rank) * size;
+    return true;
+  }
+  if (whole.layout != kBlocked || whole.dtype != DType::kF32 || s.rank < 3) return false;
+  if (a == 1) {
+    for (int i = 0; i + 1 < count; ++i) {  // the last part's padding is the whole's
+      if (parts[i]->shape[1] % kVec != 0) return false;
+    }
+    r->outer = s[0];
+    r->unit = s.product(2, s.rank) * kVec * size;
+    r->divide = kVec;
+    return true;
+  }
+  const int64_t blocks = ceil_div(s[1], kVec);
+  r->outer = a == 0 ? 1 : s[0] * blocks * s.product(2, a);
+  r->unit = (a == 0 ? blocks * s.product(2, s.rank) : s.product(a + 1, s.rank)) * kVec * size;
+  return true;
+}
+
+// Copies the parts into the whole (`join`) or out of it.
+void copy_runs(const Runs& r, const Pool& pool, uint8_t* whole, int64_t extent, const Tensor* const* parts, int count, bool join) {
+  const int64_t stride = ceil_div(extent, r.divide) * r.unit;
+  int64_t at = 0;
+  for (int i = 0; i < count; ++i) {
+    const int64_t bytes = ceil_div(parts[i]->dim(r.axis), r.divide) * r.unit;
+    uint8_t* part = parts[i]->as<uint8_t>();
+    // Long runs are cut, so that one part alone keeps all threads busy.
+    const int64_t piece = 1 << 16, pieces = ceil_div(bytes, piece);
+    spread(pool, r.outer * pieces, (bytes < piece ? bytes : piece) / 4, [&](int64_t begin, int64_t end, int) {
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t o = k / pieces, from = k % pieces * piece, n = bytes - from < piece ? bytes - from : piece;
+        uint8_t *w = whole + o * stride + at + from, *p = part + o * bytes + from;
+        memcpy(join ? w : p, join ? p : w, static_cast<size_t>(n));
+      }
+    });
+    at += bytes;
+  }
+}
+
+bool accepts_concat(const KernelQuery& q) {
+  Runs r;
+  return fill_runs(q, *q.out[0], q.in, q.n_in, &r);
+}
+Status prepare_concat(const KernelQuery& q, void* state) {
+  if (fill_runs(q, *q.out[0], q.in, q.n_in, static_cast<Runs*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "Concat was prepared for operands it does not accept");
+}
+Status run_concat(const void* state, RunContext& c) {
+  const Runs& r = *static_cast<const Runs*>(state);
+  copy_runs(r, *c.pool, c.out[0]->as<uint8_t>(), c.out[0]->dim(r.axis), c.in, c.n_in, true);
+  return Status::kOk;
+}
+bool accepts_split(const KernelQuery& q) {
+  Runs r;
+  return fill_runs(q, *q.in[0], q.out, q.n_out, &r);
+}
+Status prepare_split(const KernelQuery& q, void* state) {
+  if (fill_runs(q, *q.in[0], q.out, q.n_out, static_cast<Runs*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "Split was prepared for operands it does not accept");
+}
+Status run_split(const void* state, RunContext& c) {
+  const Runs& r = *static_cast<const Runs*>(state);
+  copy_runs(r, *c.pool, c.in[0]->as<uint8_t>(), c.in[0]->dim(r.axis), c.out, c.n_out, false);
+  return Status::kOk;
+}
+
+// --- Transpose -----------------------------------------------------------------------------------
+
+// y[o][c][r][inner] = x[o][r][c][inner]: two neighbouring runs of axes change places.
+struct Exchange {
+  int64_t outer, rows, columns, inner;  // inner: floats that move together
+};
+
+bool fill_exchange(const KernelQuery& q, Exchange* e) {
+  const TensorDesc &x = *q.in[0], &y = *q.out[0];
+  const int rank = x.shape.rank;
+  if (dtype_size(x.dtype) != 4 || x.layout != Layout::kPlain || y.layout != Layout::kPlain || rank < 2) return false;
+  const Ints perm = q.attrs.ints("perm");
+  int p[kMaxRank], n = 0;  // the order of the axes that are longer than one
+  for (int i = 0; i < rank; ++i) {
+    const int64_t a = perm.size == rank ? perm[i] : rank - 1 - i;
+    if (a < 0 || a >= rank) return false;
+    if (x.shape[static_cast<int>(a)] != 1) p[n++] = static_cast<int>(a);
+  }
+  int sorted[kMaxRank];
+  for (int i = 0, k = 0; i < rank; ++i) {
+    if (x.shape[i] != 1) sorted[k++] = i;
+  }
+  int first = 0, end = n;
+  while (first < end && p[first] == sorted[first]) ++first;
+  while (end > first && p[end - 1] == sorted[end - 1]) --end;
+  *e = {1, 1, 1, 1};
+  for (int i = 0; i < first; ++i) e->outer *= x.shape[p[i]];
+  for (int i = end; i < n; ++i) e->inner *= x.shape[p[i]];
+  if (first == end) return true;  // nothing moves: one run of everything
+  int cut = 0;                    // sorted[first..end) rotated by `cut` must be p[first..end)
+  while (first + cut < end && sorted[first + cut] != p[first]) ++cut;
+  const int m = end - first;
+  for (int i = 0; i < m; ++i) {
+    if (p[first + i] != sorted[first + (i + cut) % m]) return false;
+  }
+  for (int i = first; i < first + cut; ++i) e->rows *= x.shape[sorted[i]];
+  for (int i = first + cut; i < end; ++i) e->columns *= x.shape[sorted[i]];
+  return true;
+}
+
+bool accepts_transpose(const KernelQuery& q) {
+  Exchange e;
+  return fill_exchange(q, &e);
+}
+Status prepare_transpose(const KernelQuery& q, void* state) {
+  if (fill_exchange(q, static_cast<Exchange*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "Transpose was prepared for operands it does not accept");
+}
+Status run_transpose(const void* state, RunContext& c) {
+  const Exchange& e = *static_cast<const Exchange*>(state);
+  const float* x = c.in[0]->as<const float>();
+  float* y = c.out[0]->as<float>();
+  if (e.inner > 1) {
+    const size_t bytes = static_cast<size_t>(e.inner) * sizeof(float);
+    spread(*c.pool, e.outer * e.columns, e.rows * e.inner, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t o = i / e.columns, column = i % e.columns;
+        const float* from = x + (o * e.rows * e.columns + column) * e.inner;
+        float* to = y + i * e.rows * e.inner;
+        for (int64_t r = 0; r < e.rows; ++r) memcpy(to + r * e.inner, from + r * e.columns * e.inner, bytes);
+      }
+    });
+    return Status::kOk;
+  }
+  const int64_t strips = ceil_div(e.columns, kVec);  // a strip of columns is kVec rows of the output
+  spread(*c.pool, e.outer * strips, e.rows * kVec, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t o = i / strips, column = i % strips * kVec, base = o * e.rows * e.columns;
+      const int columns = e.columns - column < kVec ? static_cast<int>(e.columns - column) : kVec;
+      for (int64_t r = 0; r < e.rows; r += kVec) {
+        const int rows = e.rows - r < kVec ? static_cast<int>(e.rows - r) : kVec;
+        transpose_part(x + base + r * e.columns + column, e.columns, y + base + column * e.rows + r, e.rows, rows, columns);
+      }
+    }
+  });
+  return Status::kOk;
+}
+
+float cost(const KernelQuery& q) {
+  int64_t bytes = 0;
+  for (int i = 0; i < q.n_in; ++i) bytes += q.has(i) ? q.in[i]->bytes() : 0;
+  return static_cast<float>(bytes) * 8e-5f + 0.1f;
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+#define PN_ROW(name, op, layout, State, what)                                                                \
+  {name, op, layout, layout, -1, sizeof(PN_TIER::State), PN_TIER::accepts_##what, PN_TIER::cost, nullptr,    \
+   nullptr, nullptr, nullptr, PN_TIER::prepare_##what, PN_TIER::run_##what}
+
+PN_KERNEL_TABLE(move)
+PN_KERNEL_ROWS(move) = {
+    PN_ROW("concat", "Concat", Layout::kAny, Runs, concat),
+    PN_ROW("split", "Split", Layout::kAny, Runs, split),
+    PN_ROW("x32_transpose", "Transpose", Layout::kPlain, Exchange, transpose),
+};
+PN_KERNEL_COUNT(move);
+
+}  // namespace pyneo
