@@ -30,6 +30,7 @@ from peers import NAMES, peer
 
 HERE = Path(__file__).resolve().parent
 
+PREPARE_SECONDS = 900
 PREPARE = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from peers import peer\n" \
     "print(peer(sys.argv[2]).prepare(Path(sys.argv[3]), Path(sys.argv[4])))"  # fmt: skip
 
@@ -110,7 +111,10 @@ def prepare(runtime: str, model: Path) -> Path:
     if reason:
         raise Refused(reason)
     command = [sys.executable, "-c", PREPARE, str(HERE), runtime, str(model), str(models.OUT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PREPARE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Refused(f"compiling or converting took longer than {PREPARE_SECONDS} s") from None
     if done.returncode != 0:
         raise Refused((done.stderr.strip().splitlines() or ["no message"])[-1])
     return Path(done.stdout.strip().splitlines()[-1])

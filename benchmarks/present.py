@@ -107,7 +107,7 @@ def chart(comparison: Comparison, path: Path) -> None:
     counts = sorted({r.threads for r in comparison.results})
     runtimes = list(dict.fromkeys(r.runtime for r in comparison.results))
     names = list(dict.fromkeys(r.model for r in comparison.results))
-    figure = Figure(figsize=(max(6.0, 1.2 * len(names) + 2), 3.2 * len(counts) + 0.6), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 1.3 * len(names) + 2), 3.2 * len(counts) + 0.8), layout="constrained")
     panels = figure.subplots(len(counts), 1, squeeze=False)[:, 0]
     width = 0.8 / len(runtimes)
     for axes, threads in zip(panels, counts, strict=True):
@@ -133,5 +133,5 @@ def chart(comparison: Comparison, path: Path) -> None:
         axes.set_title(
             f"{threads} thread{'s' if threads > 1 else ''} (median, bars from p10 to p90, cut at 3)"
         )
-    panels[0].legend(ncols=len(runtimes), fontsize=8, loc="upper left")
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=5, fontsize=8, loc="outside lower center")
     figure.savefig(path, dpi=120)

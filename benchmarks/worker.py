@@ -70,7 +70,12 @@ def _import(runtime: str) -> None:
     """The runtime's import is reported by itself: a process pays it once, whatever it loads."""
     from importlib import import_module
 
-    modules = {"litert": "ai_edge_litert.interpreter", "mnn": "MNN", "iree": "iree.runtime"}
+    modules = {
+        "litert": "ai_edge_litert.interpreter",
+        "mnn": "MNN",
+        "iree": "iree.runtime",
+        "executorch": "executorch.extension.pybindings.portable_lib",
+    }
     import_module(modules.get(runtime, runtime))
 
 

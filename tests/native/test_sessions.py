@@ -36,8 +36,8 @@ def build(folder: Path, library: Path, *flags: str) -> Path:
     program = folder / "sessions_test"
     command = [
         compiler, "-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc/include'}",
-        *flags, str(ROOT / "tests/native/sessions_test.c"), f"-L{library}", "-lpyneo", f"-Wl,-rpath,{library}",
-        "-pthread", "-o", str(program),
+        *flags, str(ROOT / "tests/native/sessions_test.c"), f"-L{library}", "-lpyneo",
+        f"-Wl,-rpath,{library}", "-pthread", "-o", str(program),
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return program
