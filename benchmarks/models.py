@@ -17,7 +17,7 @@ from nets import convnets, detector, keyword, transformers
 from nets.builder import Builder
 
 OUT = Path(__file__).resolve().parent / "out"
-VERSION = 1  # of the recipes: part of the cached files' names
+VERSION = 2  # of the recipes: part of the cached files' names
 
 MODELS: dict[str, Callable[[], Builder]] = {
     "resnet50": convnets.resnet50,
