@@ -117,11 +117,23 @@ def check(case: Case, run: Callable[[onnx.ModelProto, list[np.ndarray]], list[np
     """
     model = case.load()
     for inputs, expected in case.pairs(model):
-        raw = [x.view(np.uint16) if _is_bf16(x) else x for x in inputs]
+        raw = [_plain(x) for x in inputs]
         got = run(model, raw)  # type: ignore[arg-type]
         assert len(got) == len(expected), f"{len(got)} outputs, expected {len(expected)}"
         for i, (y, ref) in enumerate(zip(got, expected, strict=True)):
             _compare(f"output {i}", y, ref, case)
+
+
+_NARROW = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}
+
+
+def _plain(x: object) -> object:
+    """Types that numpy lacks as pyneo has them: bfloat16 as uint16, narrow integers one to a byte."""
+    if _is_bf16(x):
+        return x.view(np.uint16)  # type: ignore[attr-defined]
+    if isinstance(x, np.ndarray) and x.dtype.name in _NARROW:
+        return x.astype(_NARROW[x.dtype.name])
+    return x
 
 
 def _is_bf16(x: object) -> bool:
@@ -139,6 +151,8 @@ def _compare(what: str, y: object, ref: object, case: Case) -> None:
         f"{what} is {type(y)}, expected {type(ref)}"
     )
     rtol = case.rtol
+    if ref.dtype.name in _NARROW:
+        ref = ref.astype(_NARROW[ref.dtype.name])
     if _is_bf16(ref):
         rtol = max(rtol, 2.0**-6)  # two units in the last place, as ONNX's runner allows
         y, ref = y.view(ref.dtype).astype(np.float32), ref.astype(np.float32)

@@ -9,7 +9,7 @@ import onnx
 
 from ...ir.graph import Dim, DType, Value
 from .limits import MAX_DIM, MAX_RANK, Problem
-from .tensors import element_type
+from .tensors import NARROW, Narrow, element_type
 
 
 def tensor_type(info: onnx.ValueInfoProto) -> tuple[DType, tuple[Dim, ...] | None]:
@@ -59,7 +59,13 @@ def graph_inputs(
                 raise Problem(
                     f"{info.name!r} has no declared shape; give one with shapes={{{info.name!r}: (...)}}"
                 )
-            values.append(Value(info.name, dtype, shape))
+            packed = info.type.tensor_type.elem_type
+            narrow = packed in NARROW
+            values.append(
+                Narrow(info.name, dtype, shape, packed_type=packed)
+                if narrow
+                else Value(info.name, dtype, shape)
+            )
         except Problem as e:
             problems.append(f"the graph input {e}")
             values.append(Value(info.name))

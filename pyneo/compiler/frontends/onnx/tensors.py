@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,22 @@ _STORAGE: dict[int, tuple[str, str]] = {
     TensorProto.BOOL: ("u1", "int32_data"),
     TensorProto.FLOAT16: ("<u2", "int32_data"),
     TensorProto.BFLOAT16: ("<u2", "int32_data"),
-    TensorProto.INT4: ("u1", "int32_data"),
-    TensorProto.UINT4: ("u1", "int32_data"),
 }
-_FOUR_BIT: dict[int, DType] = {TensorProto.INT4: DType.I8, TensorProto.UINT4: DType.U8}
+# Integers of less than a byte: bits, signed. They are packed, the first in the lowest bits.
+NARROW: dict[int, tuple[int, bool]] = {
+    TensorProto.INT4: (4, True),
+    TensorProto.UINT4: (4, False),
+    TensorProto.INT2: (2, True),
+    TensorProto.UINT2: (2, False),
+}
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+@dataclass(eq=False)
+class Narrow(Value):
+    """A tensor of integers of less than a byte, one held in each byte."""
+
+    packed_type: int = 0  # the ONNX type, a key of NARROW
 
 
 def type_name(data_type: int) -> str:
@@ -50,9 +62,9 @@ def type_name(data_type: int) -> str:
 
 
 def element_type(data_type: int) -> DType:
-    """The IR's type of an ONNX element type; 4-bit integers are widened. Problem if there is none."""
-    if data_type in _FOUR_BIT:
-        return _FOUR_BIT[data_type]
+    """The IR's type of an ONNX element type; narrow integers are widened to a byte. Problem if there is none."""
+    if data_type in NARROW:
+        return DType.I8 if NARROW[data_type][1] else DType.U8
     try:
         dtype = DType(data_type)
     except ValueError:
@@ -104,9 +116,9 @@ def _read(t: onnx.TensorProto, files: ExternalFiles, name: str) -> Value:
     if t.data_type == TensorProto.STRING:
         return _read_strings(t, name, shape, count, sources)
     dtype = element_type(t.data_type)
-    storage, field = _STORAGE[t.data_type]
-    four_bit = t.data_type in _FOUR_BIT
-    stored = (count + 1) // 2 if four_bit else count
+    storage, field = _STORAGE.get(t.data_type, ("u1", "int32_data"))
+    bits, _ = NARROW.get(t.data_type, (8, False))
+    stored = -(-count * bits // 8)
     nbytes = stored * np.dtype(storage).itemsize
     if external:
         entries = [(e.key, e.value) for e in t.external_data]
@@ -122,7 +134,10 @@ def _read(t: onnx.TensorProto, files: ExternalFiles, name: str) -> Value:
         flat = _typed(t, filled, field, storage, stored)
     if sys.byteorder == "big":
         flat = flat.astype(flat.dtype.newbyteorder("="))
-    return Value.constant(name, _finish(t.data_type, flat, count).reshape(shape), dtype)
+    array = _finish(t.data_type, flat, count).reshape(shape)
+    if t.data_type in NARROW:
+        return Narrow(name, dtype, shape, array, packed_type=t.data_type)
+    return Value.constant(name, array, dtype)
 
 
 def _typed(t: onnx.TensorProto, filled: list[str], field: str, storage: str, stored: int) -> np.ndarray:
@@ -152,14 +167,12 @@ def _finish(data_type: int, flat: np.ndarray, count: int) -> np.ndarray:
         return flat.astype(np.bool_)
     if data_type == TensorProto.FLOAT16:
         return flat.view(np.float16)
-    if data_type in _FOUR_BIT:
-        nibbles = np.empty(flat.size * 2, np.uint8)
-        nibbles[0::2] = flat & 15
-        nibbles[1::2] = flat >> 4
-        nibbles = nibbles[:count]
-        if data_type == TensorProto.UINT4:
-            return nibbles
-        return ((nibbles ^ 8).astype(np.int16) - 8).astype(np.int8)
+    if data_type in NARROW:
+        bits, signed = NARROW[data_type]
+        fields = [flat >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+        unpacked = np.stack(fields, axis=-1).reshape(-1)[:count]
+        sign = 1 << (bits - 1)
+        return ((unpacked ^ sign).astype(np.int16) - sign).astype(np.int8) if signed else unpacked
     return flat
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ....ir.graph import DType, Value
 from ..limits import Problem
-from ..tensors import element_type, type_name
+from ..tensors import NARROW, Narrow, element_type, type_name
 from .rule import Emitter, Op, ints, rule, scalar
 
 _BINARY = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")
@@ -103,7 +103,12 @@ def cast_target(op: Op, b: Emitter) -> None:
 
 @rule("CastLike")
 def cast_like(op: Op, b: Emitter) -> None:
-    target = op.required(1).dtype
+    like = op.required(1)
+    target = like.dtype
+    if isinstance(like, Narrow):
+        raise Problem(
+            f"it casts to the type of {like.name!r}, which has no arithmetic in pyneo; use int8 or uint8"
+        )
     if target is DType.NONE:
         return
     op.type, op.inputs, op.attrs = "Cast", op.inputs[:1], {"to": [int(target)]}
@@ -126,3 +131,21 @@ def topk_k(op: Op, b: Emitter) -> None:
 @rule("DFT", below=20)
 def dft_axis(op: Op, b: Emitter) -> None:
     op.set_input(2, b.const(np.array(op.take_int("axis", 1), np.int64)))
+
+
+@rule("QuantizeLinear")
+def quantize_to_narrow(op: Op, b: Emitter) -> bool:
+    """To integers of less than a byte: quantised to a byte, then clipped to their range."""
+    zero, target = op.input(2), op.attrs.get("output_dtype")
+    number = int(target[0]) if isinstance(target, list) and target else 0  # type: ignore[arg-type]
+    if isinstance(zero, Narrow):
+        number = zero.packed_type
+    if number not in NARROW:
+        return False
+    bits, signed = NARROW[number]
+    byte = DType.I8 if signed else DType.U8
+    attrs = {**op.attrs, "output_dtype": [int(byte)]}
+    (wide,) = b.emit("QuantizeLinear", op.inputs, attrs)
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    b.emit_into("Clip", [wide, scalar(b, low, byte), scalar(b, high, byte)], None, op.outputs)
+    return True
