@@ -62,7 +62,7 @@ def type_name(data_type: int) -> str:
 
 
 def element_type(data_type: int) -> DType:
-    """The IR's type of an ONNX element type; narrow integers are widened to a byte. Problem if there is none."""
+    """The IR's type of an ONNX element type; narrow integers are held in bytes. Problem if none."""
     if data_type in NARROW:
         return DType.I8 if NARROW[data_type][1] else DType.U8
     try:

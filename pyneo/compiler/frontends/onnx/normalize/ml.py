@@ -35,7 +35,10 @@ def label_encoder_tensors(op: Op, b: Emitter) -> None:
         if table is None:
             continue
         if table.dtype not in _SUFFIX:
-            raise Problem(f"attribute '{side}_tensor' has the element type {table.dtype.name}, expected float, int64 or string")
+            raise Problem(
+                f"attribute '{side}_tensor' has the element type {table.dtype.name}; expected "
+                "float, int64 or string"
+            )
         op.attrs[f"{side}_{_SUFFIX[table.dtype]}"] = _listed(table)
     default = op.take_tensor("default_tensor")
     if default is not None:

@@ -37,7 +37,7 @@ def inference_batch_norm(op: Op, b: Emitter) -> None:
 
 @rule("Dropout")
 def inference_dropout(op: Op, b: Emitter) -> bool:
-    """Identity, with a mask of ones if one is wanted. Dropout in training mode is left as it is."""
+    """Identity, with a mask that keeps all if one is wanted. Dropout in training mode is left as it is."""
     training = op.input(2)
     if training is not None and op.version >= 12:
         on, ratio = op.const(2), op.const(1)
@@ -47,8 +47,9 @@ def inference_dropout(op: Op, b: Emitter) -> bool:
     b.emit_into("Identity", [x], None, op.outputs[:1])
     mask = op.output(1)
     if mask is not None:
-        one = scalar(b, 1.0, x) if op.version < 10 else b.const(np.array(True))
-        b.emit_into("ConstantOfShape", [b.emit("Shape", [x])[0], one], None, [mask])
+        # Until operator set 12 it was undefined; onnxruntime gives zeros.
+        fill = scalar(b, 0.0, x) if op.version < 10 else b.const(np.array(op.version >= 12))
+        b.emit_into("ConstantOfShape", [b.emit("Shape", [x])[0], fill], None, [mask])
     return True
 
 
@@ -63,12 +64,6 @@ def lp_order(op: Op, b: Emitter) -> None:
     if p != int(p):
         raise Problem(f"attribute 'p' is {p}, expected a whole number")
     op.attrs["p"] = [int(p)]
-
-
-@rule("GRU", below=7)
-@rule("LSTM", "RNN", below=7)
-def recurrent_outputs(op: Op, b: Emitter) -> None:
-    op.attrs.pop("output_sequence", None)
 
 
 @rule("GroupNormalization", below=21)
