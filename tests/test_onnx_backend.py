@@ -32,12 +32,15 @@ OUT_OF_SCOPE = (
     "runs over a batch",  # Scan of operator set 8, as Scan itself
 )
 
+_RESIDUE = "the reference's rounding leaves 2e-7 where pyneo gives the exact 0; the suite allows 1e-7"
 _RESIZED = "the suite takes the resized length before it is rounded down; onnxruntime, as pyneo, after"
 
 # Cases that are in scope and do not pass, each with its reason.
 EXCLUDED: dict[str, str] = {
     "test_attention_4d_causal_fp16_expanded": "float16: the reference rounds after every step, "
     "pyneo once at the end",
+    "test_dft_inverse": _RESIDUE,
+    "test_dft_inverse_opset19": _RESIDUE,
     "test_training_dropout_default": "training: the mask is numpy's random stream",
     "test_training_dropout_default_mask": "training: the mask is numpy's random stream",
     "test_training_dropout": "training: the mask is numpy's random stream",
@@ -49,7 +52,7 @@ EXCLUDED: dict[str, str] = {
 }
 
 # The number of cases in scope must not shrink unnoticed.
-AT_LEAST = {"node": 1590, "simple": 7, "pytorch-converted": 82, "pytorch-operator": 35, "real": 9}
+AT_LEAST = {"node": 1645, "simple": 7, "pytorch-converted": 82, "pytorch-operator": 35, "real": 9}
 
 Arrays = list[np.ndarray]
 
