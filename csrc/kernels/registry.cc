@@ -9,12 +9,15 @@ namespace pyneo {
   extern const KernelDef pn_kernels_##family##__##tier[]; \
   extern const int pn_kernels_##family##__##tier##_count;
 #if defined(__x86_64__)
-#define PN_FAMILY(family) PN_TABLE(family, portable) PN_TABLE(family, avx2) PN_TABLE(family, avx512)
+#define PN_WIDE_FAMILY(family) PN_TABLE(family, avx2) PN_TABLE(family, avx512)
+#define PN_FAMILY(family) PN_TABLE(family, portable) PN_WIDE_FAMILY(family)
 #else
-#define PN_FAMILY(family) PN_TABLE(family, portable)
+#define PN_WIDE_FAMILY(family) PN_TABLE(family, portable)
+#define PN_FAMILY(family) PN_WIDE_FAMILY(family)
 #endif
 #include "kernels/kernels.inc"
 #undef PN_FAMILY
+#undef PN_WIDE_FAMILY
 #undef PN_TABLE
 
 namespace {
@@ -28,6 +31,7 @@ struct Table {
 // Highest tier first, so that the first match of a name is the best one.
 const Table kTables[] = {
 #define PN_TABLE(family, level, tier) {level, pn_kernels_##family##__##tier, &pn_kernels_##family##__##tier##_count},
+#define PN_WIDE_FAMILY(family) PN_FAMILY(family)
 #if defined(__x86_64__)
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kAvx512, avx512)
 #include "kernels/kernels.inc"
@@ -35,10 +39,13 @@ const Table kTables[] = {
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kAvx2, avx2)
 #include "kernels/kernels.inc"
 #undef PN_FAMILY
+#undef PN_WIDE_FAMILY
+#define PN_WIDE_FAMILY(family)
 #endif
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kPortable, portable)
 #include "kernels/kernels.inc"
 #undef PN_FAMILY
+#undef PN_WIDE_FAMILY
 #undef PN_TABLE
 };
 

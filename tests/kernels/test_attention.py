@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import accepting, check, each_tier
+from tests.kernels.compare import accepting, check, each_wide_tier
 from tests.kernels.harness import Node
 
 
@@ -35,14 +35,14 @@ CASES = [
 ]
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("causal", [0, 1])
 def test_packed_heads(case, causal, tier):
     check(packed(*case, is_causal=causal), "f32_attention", tier)
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize(
     "mask", [(1, 1, 1, 70), (2, 1, 1, 70), (2, 3, 40, 70), (40, 70), (2, 1, 40, 70), (3, 1, 66)]
 )
@@ -53,38 +53,38 @@ def test_masks(mask, tier):
     check(packed(2, 3, 3, 40, 70, 32, mask=numbers > 0.5, is_causal=1), "f32_attention", tier)
 
 
-@each_tier
+@each_wide_tier
 def test_a_query_that_may_see_nothing_gives_zeros(tier):
     mask = np.ones((40, 130), bool)
     mask[7], mask[8, :100] = False, False
     check(packed(1, 2, 2, 40, 130, 16, mask=mask), "f32_attention", tier)
 
 
-@each_tier
+@each_wide_tier
 def test_large_negative_mask(tier):
     mask = np.where(np.arange(100) < 60, 0, np.finfo(np.float32).min).astype(np.float32).reshape(1, 1, 1, 100)
     check(packed(1, 2, 2, 100, 100, 64, mask=mask), "f32_attention", tier)
 
 
-@each_tier
+@each_wide_tier
 def test_scale_and_softcap(tier):
     check(packed(1, 2, 2, 40, 90, 32, scale=0.3, softcap=2.0), "f32_attention", tier)
 
 
-@each_tier
+@each_wide_tier
 def test_heads_of_their_own(tier):
     q, k, v = draw(2, 4, 37, 24), draw(2, 2, 50, 24, seed=1), draw(2, 2, 50, 40, seed=2)
     check(Node("Attention", [q, k, v]), "f32_attention", tier)
 
 
-@each_tier
+@each_wide_tier
 def test_large_scores(tier):
     node = packed(1, 1, 1, 20, 150, 16)
     node.inputs[0] *= 100
     check(node, "f32_attention", tier, rtol=1e-4, atol=1e-4)
 
 
-@each_tier
+@each_wide_tier
 def test_windows_and_present_outputs_are_left_to_the_reference(tier):
     assert not accepting(packed(1, 1, 1, 8, 8, 8, left_window_size=2), tier)
     assert not accepting(packed(1, 1, 1, 8, 8, 8), tier, outputs=3)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import accepting, check, each_tier
+from tests.kernels.compare import accepting, check, each_wide_tier
 from tests.kernels.harness import Node
 
 
@@ -36,7 +36,7 @@ def outputs(op):
 SIZES = [(7, 1, 10, 16), (1, 1, 3, 5), (12, 3, 40, 33), (5, 9, 7, 24), (49, 1, 40, 128), (4, 2, 1, 1)]
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
@@ -44,26 +44,26 @@ def test_sizes_and_directions(op, size, direction, tier):
     check(node(op, *size, direction), "f32_", tier, outputs=outputs(op))
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 @pytest.mark.parametrize("bias,state", [(False, True), (True, False), (False, False)])
 def test_absent_operands(op, bias, state, tier):
     check(node(op, 6, 2, 9, 20, bias=bias, state=state), "f32_", tier, outputs=outputs(op))
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("batch", [1, 5])
 def test_reset_after_the_product(batch, tier):
     check(node("GRU", 11, batch, 13, 37, "bidirectional", linear_before_reset=1), "f32_gru", tier, outputs=2)
 
 
-@each_tier
+@each_wide_tier
 def test_weights_shared_between_threads(tier):
     check(node("LSTM", 3, 1, 16, 450), "f32_lstm", tier, outputs=3)
     check(node("GRU", 3, 1, 16, 450, "bidirectional"), "f32_gru", tier, outputs=2)
 
 
-@each_tier
+@each_wide_tier
 def test_other_activations_and_clip_are_left_to_the_reference(tier):
     assert not accepting(node("GRU", 2, 1, 3, 4, activations=["Sigmoid", "Relu"]), tier, outputs=2)
     assert not accepting(node("LSTM", 2, 1, 3, 4, clip=1.0), tier, outputs=3)
