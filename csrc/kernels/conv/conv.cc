@@ -1,33 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Direct convolution over one or two spatial axes, float32, as the tile microkernel reads it: input in
-// blocked channels or plain, output in blocked channels or plain.
-//
-// The output is cut into bands whose input fits in L2; a band that touches padding is copied, padded,
-// into the thread's scratch. Within a band a panel of weights is the outer loop and pixels are the
-// inner one, so that a panel is read from memory once and from cache for every other tile.
-#include "kernels/conv/geometry.h"
-#include "kernels/gemm/partition.h"
+// Conv over one or two spatial axes, float32, input in blocked channels or plain, output in blocked
+// channels or plain.
+#include "kernels/conv/direct.h"
 
 namespace pyneo {
 namespace PN_TIER {
 namespace {
-
-struct State {
-  Geometry g;
-  Walk walk;               // strides of x are set for each task: they depend on the copy
-  int64_t group_rows;      // output rows of a tile
-  int64_t tiles_w;         // tiles across a row
-  int64_t band;            // most units of a band: row groups, or tiles where there is one row
-  int64_t units;           // of the image
-  Epilogue epilogue;
-};
-
-// A range of output rows and columns, and where its input starts.
-struct Band {
-  int64_t row, rows, col, cols;
-  int64_t tile, tiles;     // of each row
-};
 
 bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
   Geometry g;
@@ -39,89 +18,22 @@ bool accepts_last(const KernelQuery& q) { return accepts(q, true, false); }
 bool accepts_plain(const KernelQuery& q) { return accepts(q, false, false); }
 
 // For an accepted query: what can fail has been checked.
-void plan(const KernelQuery& q, State* s) {
-  read_geometry(q, &s->g);
-  s->epilogue.read(q.attrs, "Conv");
-  const Geometry& g = s->g;
-  Walk& k = s->walk;
-  if (g.blocked_in) {
-    k = Walk{g.blocks(), 0, g.kernel_h, 0, g.kernel_w, g.dilation_w * kVec,
-             kVec, g.channels - (g.blocks() - 1) * kVec, g.stride_w * kVec, 0, kPanel};
-  } else if (g.dilation_w == 1) {
-    k = Walk{g.channels, 0, g.kernel_h, 0, 1, 0, g.kernel_w, g.kernel_w, g.stride_w, 0, kPanel};
-  } else {
-    k = Walk{g.channels, 0, g.kernel_h, 0, g.kernel_w, g.dilation_w, 1, 1, g.stride_w, 0, kPanel};
-  }
-  s->group_rows = g.out_h > 1 && has_two_rows(g.out_w) ? 2 : 1;
-  s->tiles_w = ceil_div(g.out_w, kTilePixels);
-  // A band's input takes a quarter of L2 where the weights stay there as well, and half where they
-  // stream through and should do so seldom.
-  const int64_t l2 = q.target->l2_bytes, weights = g.group_floats() * 4;
-  const int64_t budget = weights < l2 / 2 ? l2 / 4 : l2 / 2;
-  const int64_t row_bytes = g.blocks() * g.block() * 4;  // of one input column
-  if (g.out_h > 1) {
-    s->units = ceil_div(g.out_h, s->group_rows);
-    const int64_t width = (g.in_w + g.pad_w + g.end_w) * row_bytes;
-    s->band = (budget / width - (g.kernel_h - 1) * g.dilation_h) / (g.stride_h * s->group_rows);
-  } else {
-    s->units = s->tiles_w;
-    s->band = (budget / (row_bytes * g.kernel_h) - (g.kernel_w - 1) * g.dilation_w) / (g.stride_w * kTilePixels);
-  }
-  if (s->band < 1) s->band = 1;
-  if (s->band > s->units) s->band = s->units;
-  s->band = ceil_div(s->units, ceil_div(s->units, s->band));
+void plan(const KernelQuery& q, Direct* d) {
+  read_geometry(q, &d->g);
+  d->epilogue.read(q.attrs, "Conv");
+  set_dense_output(d);
+  plan_direct(q.target->l2_bytes, d);
 }
 
-Band band_at(const State& s, int64_t bands, int64_t i) {
-  const Geometry& g = s.g;
-  const int64_t from = tile_begin(s.units, bands, i), to = tile_begin(s.units, bands, i + 1);
-  if (g.out_h == 1) {
-    const int64_t c0 = tile_begin(g.out_w, s.tiles_w, from), c1 = tile_begin(g.out_w, s.tiles_w, to);
-    return {0, 1, c0, c1 - c0, from, to - from};
-  }
-  const int64_t r0 = from * s.group_rows, r1 = to * s.group_rows;
-  return {r0, (r1 < g.out_h ? r1 : g.out_h) - r0, 0, g.out_w, 0, s.tiles_w};
-}
-
-int64_t input_rows(const Geometry& g, int64_t rows) { return (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1; }
-int64_t input_cols(const Geometry& g, int64_t cols) { return (cols - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w + 1; }
-
-// Floats from one channel block of a padded copy to the next: never a multiple of a page, which would
-// put all blocks of a pixel into one set of L1.
-int64_t copy_plane(const Geometry& g, int64_t rows, int64_t cols) {
-  const int64_t n = rows * cols * g.block();
-  return n % 512 == 0 ? n + 16 : n;
+Status prepare(const KernelQuery& q, void* state) {
+  plan(q, static_cast<Direct*>(state));
+  return Status::kOk;
 }
 
 int64_t thread_scratch_bytes(const KernelQuery& q) {
-  State s;
-  plan(q, &s);
-  const Geometry& g = s.g;
-  if (!g.padded()) return 0;
-  // A band is never larger than `band` units, however many threads divide them.
-  const int64_t rows = g.out_h == 1 ? 1 : s.band * s.group_rows;
-  const int64_t cols = g.out_h == 1 ? s.band * ceil_div(g.out_w, s.tiles_w) : g.out_w;
-  return g.blocks() * copy_plane(g, input_rows(g, rows), input_cols(g, cols)) * 4 + 64;
-}
-
-// Copies the input rows and columns from (top, left) on, zero outside the image.
-void copy_padded(const Geometry& g, const float* x, int64_t top, int64_t left, int64_t rows, int64_t cols, int64_t plane,
-                 float* to) {
-  const int64_t e = g.block();
-  const int64_t lo = left < 0 ? (-left < cols ? -left : cols) : 0;
-  int64_t hi = g.in_w - left < cols ? g.in_w - left : cols;
-  if (hi < lo) hi = lo;
-  for (int64_t b = 0; b < g.blocks(); ++b, x += g.in_h * g.in_w * e, to += plane) {
-    float* row = to;
-    for (int64_t r = top; r < top + rows; ++r, row += cols * e) {
-      const bool outside = r < 0 || r >= g.in_h;
-      const int64_t from = outside ? cols : lo, until = outside ? cols : hi;
-      __builtin_memset(row, 0, static_cast<size_t>(from * e) * sizeof(float));
-      __builtin_memcpy(row + from * e, x + (r * g.in_w + left + from) * e * !outside,
-                       static_cast<size_t>((until - from) * e) * sizeof(float));
-      __builtin_memset(row + until * e, 0, static_cast<size_t>((cols - until) * e) * sizeof(float));
-    }
-  }
+  Direct d;
+  plan(q, &d);
+  return direct_scratch_bytes(d);
 }
 
 int64_t packed_bytes(const KernelQuery& q) {
@@ -130,148 +42,23 @@ int64_t packed_bytes(const KernelQuery& q) {
   return g.groups * g.group_floats() * 4;
 }
 
-// [group][panel][channel block][kernel row][kernel column][channel][filter], channels one by one if the
-// input is plain: the order in which Walk reduces.
 void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
-  const float* w = static_cast<const float*>(plain);
-  float* to = static_cast<float*>(packed);
-  const int64_t taps = g.kernel_h * g.kernel_w;
-  for (int64_t n = 0; n < g.groups; ++n, w += g.filters * g.depth()) {
-    for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
-      const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
-      for (int64_t c0 = 0; c0 < g.channels; c0 += g.block()) {
-        const int64_t c1 = c0 + g.block() < g.channels ? c0 + g.block() : g.channels;
-        for (int64_t t = 0; t < taps; ++t) {
-          for (int64_t c = c0; c < c1; ++c, to += width) {
-            for (int64_t f = 0; f < live; ++f) to[f] = w[((f0 + f) * g.channels + c) * taps + t];
-          }
-        }
-      }
-    }
-  }
-}
-
-Status prepare(const KernelQuery& q, void* state) {
-  plan(q, static_cast<State*>(state));
-  return Status::kOk;
-}
-
-struct Operands {
-  const float *x, *w, *bias, *z;
-  float* y;
-};
-
-// Panels [p0, p1) of one band of one group of one image; the operands point at that group's.
-void run_band(const State& s, const Operands& o, const Band& band, int64_t p0, int64_t p1, float* scratch) {
-  const Geometry& g = s.g;
-  Walk walk = s.walk;
-  const int64_t e = g.block(), top = band.row * g.stride_h - g.pad_h, left = band.col * g.stride_w - g.pad_w;
-  const float* x = o.x;
-  int64_t pitch = g.in_w * e;
-  walk.a_step = g.in_h * pitch;
-  if (g.padded()) {
-    const int64_t rows = input_rows(g, band.rows), cols = input_cols(g, band.cols);
-    pitch = cols * e;
-    walk.a_step = copy_plane(g, rows, cols);
-    copy_padded(g, o.x, top, left, rows, cols, walk.a_step, scratch);
-    x = scratch;
-  } else {
-    x += top * pitch + left * e;
-  }
-  walk.b_step = g.dilation_h * pitch;
-  walk.row = g.stride_h * pitch;
-
-  const int64_t plane = g.out_h * g.out_w, width = g.out_w;
-  const int64_t lane = g.blocked_out ? 1 : plane, pixel = g.blocked_out ? kVec : 1;
-  Finish f;
-  s.epilogue.clamps(&f);
-  f.out_vec = plane * kVec;
-  f.out_pixel = pixel;
-  f.out_row = width * pixel;
-  alignas(64) float bias[kPanel];
-  f.bias = bias;
-  for (int64_t p = p0; p < p1; ++p) {
-    const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
-    const int vecs = filters <= kVec ? 1 : kTileVecs;
-    walk.w_step = vecs * kVec;
-    const float* w = o.w + p * kPanel * g.depth();
-    for (int64_t i = 0; i < kPanel; ++i) bias[i] = o.bias != nullptr && i < filters ? o.bias[f0 + i] : 0;
-    const Scatter scatter{lane, f.out_vec, f.out_pixel, f.out_row, static_cast<int>(g.blocked_out ? vecs * kVec : filters)};
-    const bool direct = g.blocked_out && s.epilogue.direct;
-    // The next panel arrives in L2 while this one is used, from the first tiles on.
-    const float* next = o.w + (p + 1) * kPanel * g.depth();
-    const float* const end = p + 1 < p1 ? next + kPanel * g.depth() : next;
-    for (int64_t r = 0; r < band.rows;) {
-      const int rows = s.group_rows == 2 && r + 2 <= band.rows ? 2 : 1;
-      for (int64_t t = band.tile; t < band.tile + band.tiles; ++t) {
-        const int64_t c0 = tile_begin(width, s.tiles_w, t), cols = tile_begin(width, s.tiles_w, t + 1) - c0;
-        const float* xt = x + r * walk.row + (c0 - band.col) * walk.pixel;
-        const int64_t at = f0 * plane + ((band.row + r) * width + c0) * pixel;
-        const float* z = o.z != nullptr ? o.z + at : nullptr;
-        const TileFn fn = tile_fn(rows, static_cast<int>(cols), vecs);
-        f.ahead = next < end ? next : w;
-        next += g.depth() * 8;
-        if (direct) {
-          fn(walk, xt, w, f, o.y + at, z);
-        } else {
-          run_buffered(fn, rows, static_cast<int>(cols), vecs, walk, xt, w, bias, f.ahead, s.epilogue, scatter, o.y + at, z);
-        }
-      }
-      r += rows;
-    }
-  }
+  const FilterSteps steps{g.filters * g.depth(), g.depth(), g.kernel_h * g.kernel_w, g.kernel_w, 1};
+  pack_direct(g, static_cast<const float*>(plain), steps, static_cast<float*>(packed));
 }
 
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
-  const Geometry& g = s.g;
-  const Operands all{c.in[0]->as<const float>(), c.in[1]->as<const float>(),
-                     c.has(2) ? c.in[2]->as<const float>() : nullptr,
-                     c.has(3) ? c.in[3]->as<const float>() : nullptr, c.out[0]->as<float>()};
-  const int64_t images = g.batch * g.groups;
-  const Pool serial = Pool::serial();
-  const Pool& pool = g.flops() < kAloneFlops ? serial : *c.pool;
-  const int64_t threads = pool.size();
-  // Bands for the caches; more of them, or ranges of panels, for the threads.
-  int64_t bands = ceil_div(s.units, s.band), splits = 1;
-  if (threads > 1 && images * bands < 4 * threads && images * bands % threads != 0) {
-    const int64_t more = ceil_div(ceil_div(images * bands, threads) * threads, images);
-    if (more * 2 <= s.units) {
-      bands = more;
-    } else {
-      splits = threads < g.panels() ? threads : g.panels();
-    }
-  }
-  const int64_t in_group = g.blocks() * g.block() * g.in_h * g.in_w;
-  const int64_t out_group = (g.blocked_out ? round_up(g.filters, kVec) : g.filters) * g.out_h * g.out_w;
-  pool.run(images * bands * splits, [&](int64_t task, int thread) {
-    const int64_t split = task % splits, band = task / splits % bands, image = task / splits / bands;
-    const int64_t group = image % g.groups;
-    const Operands o{all.x + image * in_group, all.w + group * g.group_floats(),
-                     all.bias != nullptr ? all.bias + group * g.filters : nullptr,
-                     all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group};
-    run_band(s, o, band_at(s, bands, band), tile_begin(g.panels(), splits, split), tile_begin(g.panels(), splits, split + 1),
-             reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride));
-  });
+  const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
+  run_direct(*static_cast<const Direct*>(state), {in(0), in(1), in(2), in(3), c.out[0]->as<float>()}, c);
   return Status::kOk;
 }
 
-// Microseconds: multiply-adds at the rate that the tiles' shape allows, and the bytes that pass.
 float cost(const KernelQuery& q) {
-  State s;
-  plan(q, &s);
-  const Geometry& g = s.g;
-  const double useful = static_cast<double>(g.filters) / static_cast<double>(round_up(g.filters, kVec));
-  const double efficiency = tile_rate(g.out_w * s.group_rows) * useful;
-  double us = g.flops() / (kPeakFlops * efficiency);
-  const double in_bytes = static_cast<double>(q.in[0]->bytes()), out_bytes = static_cast<double>(q.out[0]->bytes());
-  us += (in_bytes * (g.padded() ? 2 : 1) + out_bytes) * 2.5e-5;
-  us += static_cast<double>(g.groups * g.group_floats()) * 4 * (ceil_div(s.units, s.band)) * 1e-5;
-  if (!g.blocked_out) us += out_bytes * 2e-4;
-  if (!s.epilogue.direct) us += out_bytes * 1e-4;
-  return static_cast<float>(us);
+  Direct d;
+  plan(q, &d);
+  return static_cast<float>(direct_cost(d));
 }
 
 }  // namespace
@@ -279,7 +66,7 @@ float cost(const KernelQuery& q) {
 
 #define PN_ROW(name, in, out, accept)                                                                         \
   {                                                                                                           \
-    name, "Conv", in, out, 1, sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost, PN_TIER::packed_bytes,  \
+    name, "Conv", in, out, 1, sizeof(PN_TIER::Direct), PN_TIER::accept, PN_TIER::cost, PN_TIER::packed_bytes,  \
         PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run                 \
   }
 
@@ -292,6 +79,6 @@ PN_KERNEL_ROWS(conv) = {
 };
 PN_KERNEL_COUNT(conv);
 #undef PN_ROW
-static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "conv state");
+static_assert(sizeof(PN_TIER::Direct) <= kMaxKernelState, "state of a convolution");
 
 }  // namespace pyneo

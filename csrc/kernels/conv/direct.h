@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Direct convolution as the tile microkernel runs it: what Conv and the phases of ConvTranspose share.
+//
+// The output is cut into bands whose input fits in L2; a band that touches padding is copied, padded,
+// into the thread's scratch. Within a band a panel of weights is the outer loop and pixels are the
+// inner one, so that a panel is read from memory once and from cache for every other tile.
+#pragma once
+
+#include "kernels/conv/geometry.h"
+
+namespace pyneo {
+namespace PN_TIER {
+
+struct Direct {
+  Geometry g;
+  Epilogue epilogue;
+  // Where outputs lie, in pixels: size of an output plane, steps between output rows and columns, the first.
+  int64_t out_plane, out_row, out_step, out_first;
+  // Set by plan_direct.
+  Walk walk;               // strides of x are set for each task: they depend on the copy
+  int64_t group_rows;      // output rows of a tile
+  int64_t tiles_w;         // tiles across a row
+  int64_t band;            // most units of a band: row groups, or tiles where there is one row
+  int64_t units;           // of the image
+};
+
+struct DirectOperands {
+  const float *x, *w, *bias, *z;
+  float* y;
+};
+
+// A dense output of the geometry.
+static inline void set_dense_output(Direct* d) {
+  d->out_plane = d->g.out_h * d->g.out_w;
+  d->out_row = d->g.out_w;
+  d->out_step = 1;
+  d->out_first = 0;
+}
+// From geometry, for caches of that size.
+void plan_direct(int64_t l2_bytes, Direct* d);
+int64_t direct_scratch_bytes(const Direct& d);  // for each thread
+// Weights of all groups into `to` (zeroed), each group [panel][channel block][kernel row][kernel
+// column][channel][filter], channels one by one if the input is plain: the order in which Walk reduces. `w` has
+// filter f, channel c, tap (i, j) of a group at w[f * filter + c * channel + i * row + j * col].
+struct FilterSteps {
+  int64_t group, filter, channel, row, col;
+};
+void pack_direct(const Geometry& g, const float* w, const FilterSteps& steps, float* to);
+void run_direct(const Direct& d, const DirectOperands& o, RunContext& c);
+// Microseconds: multiply-adds at the rate that the tiles' shape allows, and the bytes that pass.
+double direct_cost(const Direct& d);
+
+}  // namespace PN_TIER
+}  // namespace pyneo
