@@ -181,37 +181,46 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   product.out_row = 0;
   Finish f;
   s.epilogue.clamps(&f);
-  Walk walk{g.blocks(), n * kVec, 1, 0, 1, 0, kVec, g.channels - (g.blocks() - 1) * kVec, kVec, 0, 0};
+  const int64_t last = g.channels - (g.blocks() - 1) * kVec;
+  Walk walk{0, n * kVec, 1, 0, 1, 0, kVec, 0, kVec, 0, 0};
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
     const int vecs = filters <= kVec ? 1 : kTileVecs;
     walk.w_step = vecs * kVec;
-    const auto multiply = [&](int64_t position, const float* w) {
-      for (int64_t i = 0; i < groups; ++i) {
-        const int64_t at = tile_begin(n, groups, i);
-        const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - at), vecs);
-        fn(walk, v + position * b.v_step + at * kVec, w, product, m + position * b.m_step + at * kVec, nullptr);
-        product.ahead = w;
+    // Half of the channels at a time: the sums then round as little as those of direct convolution.
+    const int64_t parts = g.blocks() > 1 ? 2 : 1;
+    const auto multiply = [&](int64_t position, const float* w, const float* ahead) {
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
+        walk.a_count = b1 - b0;
+        walk.last = b1 == g.blocks() ? last : kVec;
+        const float *x = v + position * b.v_step + b0 * walk.a_step, *wp = w + b0 * kVec * walk.w_step;
+        for (int64_t i = 0; i < groups; ++i) {
+          const int64_t at = tile_begin(n, groups, i) * kVec;
+          const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - at / kVec), vecs);
+          // A tile fetches 64 bytes for two channels.
+          product.ahead = ahead != nullptr && i == 0 ? ahead + b0 * kVec * 8 : w;
+          float* to = m + position * b.m_step + at;
+          fn(walk, x + at, wp, product, to, part == 0 ? nullptr : to);
+        }
       }
     };
     if (s.ready) {
       const float* w = o.w + f0 * g.channels * kPositions;
       const int64_t step = g.channels * walk.w_step;
       for (int64_t position = 0; position < kPositions; ++position, w += step) {
-        product.ahead = p + 1 < p1 || position + 1 < kPositions ? w + step : w;
-        multiply(position, w);
+        multiply(position, w, p + 1 < p1 || position + 1 < kPositions ? w + step : nullptr);
       }
     } else {
       const float* raw = o.w + f0 * g.depth();
-      // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and a
-      // tile fetches a quarter of what it reads.
+      // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and the
+      // first tile fetches a quarter of what it reads.
       const float* next = raw + walk.w_step * g.depth();
       const int64_t fetch = p + 1 < p1 ? g.channels * 8 : 0;
       for (int pass = 0; pass < kPasses; ++pass) {
         transform_weights(pass, raw, g.channels, walk.w_step, u, b.u_step);
         for (int q = 0; q < kPassPositions; ++q, next += fetch) {
-          product.ahead = fetch > 0 ? next : u;
-          multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * b.u_step);
+          multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * b.u_step, fetch > 0 ? next : nullptr);
         }
       }
     }
