@@ -27,6 +27,14 @@ class Views:
             v = self.alias[v][0]
         return v
 
+    def offset(self, v: Value) -> int:
+        """Bytes from the start of the root."""
+        at = 0
+        while v in self.alias:
+            v, more = self.alias[v]
+            at += more
+        return at
+
 
 def find_views(graph: Graph) -> Views:
     """Aliases for the whole graph; inserts copies where a graph output cannot be a view."""
@@ -122,15 +130,29 @@ def _concat(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> No
         return
     if not _runs(y, parts, axis):
         return
-    roots = [views.root(p) for p in parts]
-    for p, r in zip(parts, roots, strict=True):
-        movable = r.producer is not None and not r.is_const and id(r) not in inputs | outputs
-        if not movable or stored_bytes(r) != stored_bytes(p) or r.layout is not y.layout:
-            return
-    if len(set(roots)) != len(roots) or views.root(y) in roots:
+    roots = _whole_roots(parts, views)
+    if roots is None or len(set(roots)) != len(roots) or views.root(y) in roots:
+        return
+    if any(r.producer is None or r.is_const or id(r) in inputs | outputs or r.layout is not y.layout for r in roots):
         return
     at = 0
-    for p, r in zip(parts, roots, strict=True):
+    for r in roots:
         views.alias[r] = (y, at)
-        at += stored_bytes(p)
+        at += stored_bytes(r)
     views.gone.add(id(node))
+
+
+def _whole_roots(parts: list[Value], views: Views) -> list[Value] | None:
+    """The tensors whose memory the parts are, in order: each covered by one part, or by the parts that a Split
+    made of it, all of them and in their order. None if a part is a piece of something larger."""
+    roots: list[Value] = []
+    i = 0
+    while i < len(parts):
+        root, covered = views.root(parts[i]), 0
+        while i < len(parts) and views.root(parts[i]) is root and views.offset(parts[i]) == covered:
+            covered += stored_bytes(parts[i])
+            i += 1
+        if covered != stored_bytes(root) or covered == 0:
+            return None
+        roots.append(root)
+    return roots

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -254,12 +255,12 @@ def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
     product = producer(scores, "MatMul")
     if product is None or len(product.inputs) != 2 or product.attrs:
         return False
-    q, q_scale = _heads(product.inputs[0], transposed=False)
-    k, k_scale = _heads(product.inputs[1], transposed=True)
-    v, v_scale = _heads(context.inputs[1], transposed=False)
-    if q is None or k is None or v is None or v_scale != 1.0:
+    q = _heads(product.inputs[0], transposed=False)
+    k = _heads(product.inputs[1], transposed=True)
+    v = _heads(context.inputs[1], transposed=False)
+    if q is None or k is None or v is None or v.scale != 1.0:
         return False
-    batch, heads, rows, depth = (softmax.output.dims[0], softmax.output.dims[1], softmax.output.dims[2], 0)
+    batch, heads, rows = softmax.output.dims[:3]
     depth = q.dims[2] // heads
     merged = (batch, rows, v.dims[2])
     if q.dims != (batch, rows, heads * depth) or k.dims[2] != q.dims[2] or v.dims[2] % heads:
@@ -271,9 +272,9 @@ def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
     node = Node(
         "Attention",
         f"{softmax.name}/attention",
-        [q, k, v] if mask is None else [q, k, v, mask],
+        [q.take(graph), k.take(graph), v.take(graph), *([] if mask is None else [mask])],
         [result],
-        {"q_num_heads": [heads], "kv_num_heads": [heads], "scale": [float(scale * q_scale * k_scale)]},
+        {"q_num_heads": [heads], "kv_num_heads": [heads], "scale": [float(scale * q.scale * k.scale)]},
     )
     at = graph.nodes.index(merge)
     if target is not None:
@@ -302,33 +303,94 @@ def _mask_fits(mask: Value, scores: tuple[int, ...]) -> bool:
     )
 
 
-def _heads(v: Value | None, transposed: bool) -> tuple[Value | None, float]:
-    """([B, T, H*D] behind Reshape to [B, T, H, D] and Transpose, scale applied on the way), or (None, 1)."""
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of q, k or v as [B, T, H*D]: a value, or one of the `parts` column ranges that `product` makes."""
+
+    value: Value
+    dims: tuple[int, ...]
+    scale: float
+    product: Node | None = None
+    part: int = 0
+    parts: int = 1
+
+    def take(self, graph: Graph) -> Value:
+        """The value; a range of columns becomes a product of its own."""
+        if self.product is None:
+            return self.value
+        weights, bias = self.product.const(1), self.product.const(2)
+        assert weights is not None
+        width = self.dims[2]
+        columns = slice(self.part * width, (self.part + 1) * width)
+        stem = f"{self.product.name}/{self.part}"
+        inputs: list[Value | None] = [
+            self.product.inputs[0],
+            constant(graph, f"{stem}/weights", np.ascontiguousarray(weights[:, columns])),
+        ]
+        if bias is not None:
+            inputs.append(constant(graph, f"{stem}/bias", bias[columns].copy()))
+        result = Value(graph.fresh_name(stem), DType.F32, self.dims)
+        graph.nodes.insert(graph.nodes.index(self.product), Node("MatMul", stem, inputs, [result]))
+        return result
+
+
+def _heads(v: Value | None, transposed: bool) -> _Rows | None:
+    """Rows behind Reshape to [B, T, H, D] and Transpose to [B, H, T, D] (or, transposed, [B, H, D, T])."""
     scale = 1.0
-    perm = [0, 2, 3, 1] if transposed else [0, 2, 1, 3]
-    for _ in range(4):
+    for _ in range(6):
         node = v.producer if v is not None else None
         if node is None:
-            return None, 1.0
+            return None
         if node.op in ("Mul", "Div") and not node.attrs:
             operands = split_const(node)
             number = scalar(operands[1]) if operands is not None else None
             if operands is None or number is None or (node.op == "Div" and node.inputs[1] is operands[0]):
-                return None, 1.0
+                return None
             scale *= number if node.op == "Mul" else 1 / number
             v = operands[0]
+        elif node.op == "Transpose" and node.ints_attr("perm") == [0, 1, 3, 2]:
+            transposed = not transposed
+            v = node.inputs[0]
         elif node.op == "Transpose":
-            if node.ints_attr("perm") != perm:
-                return None, 1.0
-            inner = producer(node.inputs[0], "Reshape")
-            if inner is None or inner.inputs[0] is None:
-                return None, 1.0
-            flat, split = inner.inputs[0], inner.output.dims
-            if len(split) != 4:
-                return None, 1.0
-            if flat.dims == (split[0], split[1], split[2] * split[3]):
-                return flat, scale
-            return None, 1.0
+            return _split_heads(node, transposed, scale)
+        elif node.op in ("Reshape", "Squeeze"):
+            return None if transposed else _packed_heads(node, scale)
         else:
-            return None, 1.0
-    return None, 1.0
+            return None
+    return None
+
+
+def _split_heads(node: Node, transposed: bool, scale: float) -> _Rows | None:
+    inner = producer(node.inputs[0], "Reshape")
+    if node.ints_attr("perm") != ([0, 2, 3, 1] if transposed else [0, 2, 1, 3]) or inner is None:
+        return None
+    flat, split = inner.inputs[0], inner.output.dims
+    if flat is None or len(split) != 4 or flat.dims != (split[0], split[1], split[2] * split[3]):
+        return None
+    return _Rows(flat, flat.dims, scale)
+
+
+def _packed_heads(node: Node, scale: float) -> _Rows | None:
+    """q, k or v out of one product: Reshape [B, T, 3, H, D], Transpose to [3, B, H, T, D], Split, Squeeze."""
+    part = node.inputs[0]
+    split = part.producer if part is not None else None
+    if part is None or split is None or split.op != "Split" or split.int_attr("axis", 0) != 0:
+        return None
+    order = producer(split.inputs[0], "Transpose")
+    if order is None or order.ints_attr("perm") != [2, 0, 3, 1, 4]:
+        return None
+    shaped = producer(order.inputs[0], "Reshape")
+    flat = shaped.inputs[0] if shaped is not None else None
+    product = producer(flat, "MatMul")
+    if shaped is None or flat is None or product is None or product.attrs or product.input(3) is not None:
+        return None
+    weights, dims = product.const(1), shaped.output.dims
+    has_bias = product.input(2) is not None
+    if weights is None or weights.ndim != 2 or len(dims) != 5 or (has_bias and product.const(2) is None):
+        return None
+    batch, rows, parts, heads, depth = dims
+    if flat.dims != (batch, rows, parts * heads * depth) or part.dims != (1, batch, heads, rows, depth):
+        return None
+    if node.output.dims != (batch, heads, rows, depth):
+        return None
+    return _Rows(flat, (batch, rows, heads * depth), scale, product, split.outputs.index(part), parts)
