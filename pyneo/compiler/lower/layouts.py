@@ -69,7 +69,15 @@ def free_reorder(v: Value, block: int) -> bool:
     return pixels == 1 and dims[1] % block == 0
 
 
+def _bound(node: Node) -> bool:
+    """Whether shapes alone decide what the node computes: the runtime does it once, by the reference kernel."""
+    outputs = [v for v in node.outputs if v is not None]
+    return all(v.samples and v.samples[0].value is not None for v in outputs)
+
+
 def _options(node: Node, block: Layout, target: Target) -> list[Option]:
+    if _bound(node):
+        return [Option(Layout.PLAIN, Layout.PLAIN, None, 0.0)]
     inputs = [v for v in node.inputs if blockable(v)]
     outputs = [v for v in node.outputs if blockable(v)]
     combos = [(Layout.PLAIN, Layout.PLAIN)]
@@ -168,7 +176,7 @@ def _apply(graph: Graph, choice: Choice, target: Target) -> None:
     def convert(v: Value, layout: Layout) -> Value:
         key = (id(v), layout)
         if key not in converted:
-            y = Value(graph.fresh_name(v.name), v.dtype, v.shape, layout=layout)
+            y = Value(graph.fresh_name(v.name), v.dtype, v.shape, layout=layout, samples=v.samples)
             node = Node("Reorder", graph.fresh_name(f"{v.name}/reorder"), [v], [y])
             found = core.kernels(node, target.native)
             picked = Option(v.layout, layout, found[0], found[0].cost_us)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real models of public repositories agree with their own runtime's reference (PYNEO_MODELS names the folder)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import pyneo
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = Path(os.environ.get("PYNEO_MODELS") or ROOT.parent / "shared" / "models")
+needs_models = pytest.mark.skipif(
+    not (MODELS / "onnx").is_dir(),
+    reason=f"the folder {MODELS} has no models; set PYNEO_MODELS to the folder that holds them",
+)
+
+# Relative and absolute tolerance of a model that computes in less than fp32.
+TOLERANCES = {"SqueezeNet_fp16": (2.0**-7, 2.0**-10)}
+CLASSIFIERS = ("ImageClassifier", "mnist_8/model", "model_quantized", "SqueezeNet_fp16", "magika")
+# This decoder adds a mask over the keys of one batch entry: onnxruntime refuses any other batch too.
+BATCH_OF_ONE = "random_decoder"
+CONTROL_FLOW = "silero_vad_16k_op15"
+
+
+def _known() -> list[Path]:
+    return sorted((MODELS / "onnx").glob("*/*.onnx"))
+
+
+def _id(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+RUNNABLE = [p for p in _known() if p.stem != CONTROL_FLOW]
+
+
+def _reference(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs and outputs by name; an output stored in part keeps its suffix."""
+    inputs: dict[str, np.ndarray] = {}
+    outputs: dict[str, np.ndarray] = {}
+    with np.load(path.with_suffix(".ref.npz"), allow_pickle=False) as arrays:
+        for key in arrays.files:
+            kind, name = key.split("::", 1)
+            if name.endswith("::regenerate"):
+                # An expression of numpy alone, such as np.random.default_rng(0).random((1, 3)); as the README says.
+                inputs[name.removesuffix("::regenerate")] = eval(str(arrays[key]), {"np": np, "__builtins__": {}})
+            else:
+                (inputs if kind == "in" else outputs)[name] = arrays[key]
+    return inputs, outputs
+
+
+@needs_models
+@pytest.mark.parametrize("path", RUNNABLE, ids=_id)
+def test_model_agrees_with_its_reference(path: Path) -> None:
+    inputs, expected = _reference(path)
+    shapes = {k: (1, *x.shape[1:]) for k, x in inputs.items()} if path.stem == BATCH_OF_ONE else None
+    model = pyneo.Model.load(pyneo.compile(path, shapes=shapes), allow_unsigned=True)
+    got = model.predict(inputs)
+    rtol, atol = TOLERANCES.get(path.stem, (1e-3, 1e-5))
+    assert len(expected) == len(got)
+    for key, reference in expected.items():
+        name = key.removesuffix("::flat_stride_64")
+        whole = got[name]
+        found = whole.reshape(-1)[::64] if name != key else whole
+        assert found.shape == reference.shape and found.dtype == reference.dtype
+        np.testing.assert_allclose(found, reference, rtol=rtol, atol=atol, err_msg=name)
+        if any(c in _id(path) for c in CLASSIFIERS):
+            assert found.reshape(-1).argmax() == reference.reshape(-1).argmax()
+
+
+@needs_models
+def test_a_model_that_needs_control_flow_is_refused_by_the_name_of_its_operator() -> None:
+    path = MODELS / "onnx" / CONTROL_FLOW / f"{CONTROL_FLOW}.onnx"
+    with pytest.raises(pyneo.CompileError) as refused:
+        pyneo.compile(path)
+    assert any("If" in problem.replace(":", " ").split() for problem in refused.value.problems), refused.value
+
+
+@needs_models
+def test_mnist_has_the_accuracy_of_onnxruntime_on_five_thousand_images() -> None:
+    path = MODELS / "onnx" / "mnist_8" / "model.onnx"
+    with np.load(MODELS / "labelled" / "mnist_t10k_even.npz") as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    model = pyneo.Model.load(pyneo.compile(path), allow_unsigned=True, threads=1)
+    peer = onnxruntime.InferenceSession(
+        onnx.load(path).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    inputs = images.astype(np.float32)[:, None, None]
+    mine = np.array([model.predict(x).argmax() for x in inputs])
+    theirs = np.array([peer.run(None, {"Input3": x})[0].argmax() for x in inputs])
+    assert len(labels) == 5000
+    np.testing.assert_array_equal(mine, theirs)
+    assert (mine == labels).mean() == (theirs == labels).mean() > 0.98
