@@ -29,7 +29,8 @@ class CMakeBuild(build_ext):
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
-        subprocess.run(["cmake", "--build", str(build_dir), "--target", "_core", "pyneo", "-j", jobs], check=True)
+        build = ["cmake", "--build", str(build_dir), "--target", "_core", "pyneo", "-j", jobs]
+        subprocess.run(build, check=True)
 
 
 setup(

@@ -72,7 +72,8 @@ class CModel:
         lib.check(lib.c.pn_buffer_allocate(package.nbytes, slot))
         self._buffer, self._bytes = slot[0], package.nbytes
         ffi.buffer(self._buffer, package.nbytes)[:] = package
-        options = ffi.new("pn_open_options*", {"struct_size": ffi.sizeof("pn_open_options"), "allow_unsigned": 1})
+        size = ffi.sizeof("pn_open_options")
+        options = ffi.new("pn_open_options*", {"struct_size": size, "allow_unsigned": 1})
         out = ffi.new("pn_model**")
         try:
             lib.check(lib.c.pn_model_open(self._buffer, package.nbytes, options, out))
@@ -80,8 +81,10 @@ class CModel:
             lib.c.pn_buffer_free(self._buffer, self._bytes)
             raise
         self._model = out[0]
-        self.inputs = [self._info(lib.c.pn_model_input, i) for i in range(lib.c.pn_model_input_count(self._model))]
-        self.outputs = [self._info(lib.c.pn_model_output, i) for i in range(lib.c.pn_model_output_count(self._model))]
+        n_inputs = lib.c.pn_model_input_count(self._model)
+        n_outputs = lib.c.pn_model_output_count(self._model)
+        self.inputs = [self._info(lib.c.pn_model_input, i) for i in range(n_inputs)]
+        self.outputs = [self._info(lib.c.pn_model_output, i) for i in range(n_outputs)]
 
     def _info(self, get: Any, i: int) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
         ffi = self.lib.ffi
@@ -112,7 +115,8 @@ class CContext:
     def __init__(self, owner: CModel, model: Any, threads: int) -> None:
         self.owner, self.lib = owner, owner.lib
         ffi = self.lib.ffi
-        options = ffi.new("pn_context_options*", {"struct_size": ffi.sizeof("pn_context_options"), "threads": threads})
+        size = ffi.sizeof("pn_context_options")
+        options = ffi.new("pn_context_options*", {"struct_size": size, "threads": threads})
         out = ffi.new("pn_context**")
         self.lib.check(self.lib.c.pn_context_create(model, options, out))
         self._context = ffi.gc(out[0], self.lib.c.pn_context_destroy)
@@ -120,7 +124,8 @@ class CContext:
     def _tensor(self, array: np.ndarray, dtype: int) -> Any:
         ffi = self.lib.ffi
         return ffi.new("pn_tensor*", {
-            "struct_size": ffi.sizeof("pn_tensor"), "dtype": dtype, "rank": array.ndim, "dims": list(array.shape),
+            "struct_size": ffi.sizeof("pn_tensor"), "dtype": dtype,
+            "rank": array.ndim, "dims": list(array.shape),
             "data": ffi.cast("void*", array.ctypes.data), "bytes": array.nbytes,
         })  # fmt: skip
 

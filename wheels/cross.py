@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cross-builds libpyneo and the C example with ziglang: python wheels/cross.py aarch64-linux-gnu.2.28 OUT.
 
-Writes OUT/libpyneo.so and OUT/run (examples/c, linked statically against libpyneo). Needs ziglang, cmake, ninja.
+Writes OUT/libpyneo.so and OUT/run (examples/c, linked statically against libpyneo).
+Needs ziglang, cmake, ninja.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def build(triple: str, out: Path) -> None:
     subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", str(out / "build"), "--target", "pyneo", "pyneo_static"], check=True)
     subprocess.run(
-        [str(cc), "-std=gnu11", "-O2", "-s", "-I", str(ROOT / "csrc" / "include"), str(ROOT / "examples" / "c" / "run.c"),
-         str(out / "build" / "libpyneo.a"), "-lm", "-lpthread", "-static", "-o", str(out / "run")],
+        [str(cc), "-std=gnu11", "-O2", "-s", "-I", str(ROOT / "csrc" / "include"),
+         str(ROOT / "examples" / "c" / "run.c"), str(out / "build" / "libpyneo.a"),
+         "-lm", "-lpthread", "-static", "-o", str(out / "run")],
         check=True,
     )  # fmt: skip
 

@@ -46,7 +46,11 @@ def infer(node: Node) -> list[tuple[DType, tuple[int, ...]]]:
 def infer_sample(node: Node, k: int) -> list[tuple[DType, tuple[int, ...]]]:
     """Like `infer`, for the operands' shapes and known values in sample k."""
     found = _core.op_infer(
-        node.op, pack_attrs(node.attrs), [_sample(v, k) for v in node.inputs], _dtypes(node), len(node.outputs)
+        node.op,
+        pack_attrs(node.attrs),
+        [_sample(v, k) for v in node.inputs],
+        _dtypes(node),
+        len(node.outputs),
     )
     return [(DType(t), tuple(shape)) for t, shape in found]
 
@@ -54,7 +58,11 @@ def infer_sample(node: Node, k: int) -> list[tuple[DType, tuple[int, ...]]]:
 def evaluate_sample(node: Node, k: int) -> list[np.ndarray]:
     """Outputs of a node whose inputs' values are all known in sample k."""
     outputs: list[np.ndarray] = _core.op_eval(
-        node.op, pack_attrs(node.attrs), [_sample(v, k) for v in node.inputs], _dtypes(node), len(node.outputs)
+        node.op,
+        pack_attrs(node.attrs),
+        [_sample(v, k) for v in node.inputs],
+        _dtypes(node),
+        len(node.outputs),
     )
     return outputs
 
@@ -123,7 +131,8 @@ def _kernels(node: Node, target: dict[str, int], sample: int | None) -> list[Ker
         const = v is None or (v.const is not None and v.layout is Layout.PLAIN)
         inputs.append(_operand(v) if v is None or const else (int(v.dtype), dims(v), int(v.layout)))
     outputs = [
-        (int(DType.F32), (0,), 0) if v is None else (int(v.dtype), dims(v), int(v.layout)) for v in node.outputs
+        (int(DType.F32), (0,), 0) if v is None else (int(v.dtype), dims(v), int(v.layout))
+        for v in node.outputs
     ]
     found = [
         Kernel(k["name"], k["cost_us"], k["packed_input"], k["packed_bytes"], k["scratch_bytes"],
@@ -143,6 +152,6 @@ def pack(node: Node, kernel: Kernel, target: dict[str, int]) -> np.ndarray:
 
 
 def reference_scratch(node: Node) -> int:
-    """Bytes of scratch of the reference kernel, which counts outputs that nobody wants, as the runtime does."""
+    """Scratch bytes of the reference kernel, which counts outputs that nobody wants, as the runtime does."""
     outputs = [(int(dtype), shape, 0) for dtype, shape in infer(node)]
     return int(_core.op_scratch(node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], outputs))

@@ -25,10 +25,13 @@ from pyneo.package.package import Package
 if TYPE_CHECKING:
     import onnx
 
-_ISA = {"avx2": ("avx2", "fma", "f16c"), "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")}
+_ISA = {
+    "avx2": ("avx2", "fma", "f16c"),
+    "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+}
 
 
-def compile(  # noqa: A001  (the name of the public API)
+def compile(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
     target: str = "host",
     *,
@@ -93,7 +96,9 @@ def _declare_symbols(graph: Graph) -> None:
     """Turns dims written as text into symbols of the graph."""
     for v in graph.inputs:
         if v.shape is None:
-            raise CompileError(f"input '{v.name}' has no shape; give one, as in shapes={{'{v.name}': (1, ...)}}")
+            raise CompileError(
+                f"input '{v.name}' has no shape; give one, as in shapes={{'{v.name}': (1, ...)}}"
+            )
         v.shape = tuple(graph.symbols.declare(d) if isinstance(d, str) else d for d in v.shape)
 
 

@@ -90,7 +90,9 @@ def make_report(model: str, target: Target, lowered: Lowered) -> Report:
         option = lowered.choice.picked.get(node)
         shape = next((v.dims for v in node.outputs if v is not None), ())
         steps.append(Step(node.name, node.op, node.kernel, option.cost_us if option else 0.0, shape))
-    memory: list[Any] = [Span(name, first, last, offset, size) for first, last, offset, size, name in lowered.memory.spans]
+    memory: list[Any] = [
+        Span(name, first, last, offset, size) for first, last, offset, size, name in lowered.memory.spans
+    ]
     return Report(
         model=model,
         target=target.name,

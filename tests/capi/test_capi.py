@@ -17,8 +17,9 @@ from tests.support.models import small_convnet
 ROOT = Path(__file__).resolve().parents[2]
 # Sizes in bytes of every struct of pyneo.h on a 64-bit machine. They only ever grow at the end.
 SIZES = {
-    "pn_tensor": 88, "pn_open_options": 24, "pn_context_options": 24, "pn_context_memory": 40, "pn_profile_entry": 64,
-    "pn_target": 40, "pn_node": 56, "pn_op_info": 24, "pn_kernel_info": 48, "pn_plan_buffer": 32, "pn_plan_node": 32,
+    "pn_tensor": 88, "pn_open_options": 24, "pn_context_options": 24, "pn_context_memory": 40,
+    "pn_profile_entry": 64, "pn_target": 40, "pn_node": 56, "pn_op_info": 24, "pn_kernel_info": 48,
+    "pn_plan_buffer": 32, "pn_plan_node": 32,
 }  # fmt: skip
 
 
@@ -37,7 +38,8 @@ def test_library_exports_exactly_the_declared_functions(lib: capi.Library) -> No
     if nm is None:
         pytest.skip("nm (binutils) is not installed")
     library = Path(capi.__file__).parent / "libpyneo.so"
-    listed = subprocess.run([nm, "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True).stdout
+    command = [nm, "-D", "--defined-only", str(library)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     exported = {line.split()[-1] for line in listed.splitlines() if " T " in line}
     declared = {name for name in dir(lib.c) if name.startswith("pn_")}
     assert exported == declared
@@ -55,11 +57,12 @@ def test_outputs_equal_those_of_the_python_face(lib: capi.Library) -> None:
 
 def test_errors_are_sentences_and_the_next_call_works(lib: capi.Library) -> None:
     package = pyneo.compile(small_convnet()).to_bytes()
-    with pytest.raises(pyneo.PackageError, match="not a .neo file"):
+    with pytest.raises(pyneo.PackageError, match=r"not a \.neo file"):
         lib.open(b"x" * 4096)
     with lib.open(package) as model:
         context = model.context()
-        with pytest.raises(pyneo.InputError, match=r"input 'x' expects float32 \[1, 3, 32, 32\], found float32 \[1, 3\]"):
+        words = r"input 'x' expects float32 \[1, 3, 32, 32\], found float32 \[1, 3\]"
+        with pytest.raises(pyneo.InputError, match=words):
             context.run([np.zeros((1, 3), np.float32)])
         assert context.run([np.zeros((1, 3, 32, 32), np.float32)])[0].shape == (1, 10)
 
@@ -80,15 +83,17 @@ def test_the_c_example_runs_a_package(tmp_path: Path) -> None:
     # The header's folder is called pyneo in an installed tree.
     (tmp_path / "pyneo").symlink_to(folder / "include")
     subprocess.run(
-        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", str(tmp_path), str(ROOT / "examples" / "c" / "run.c"),
-         str(folder / "libpyneo.so"), f"-Wl,-rpath,{folder}", "-o", str(program)],
+        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", str(tmp_path),
+         str(ROOT / "examples" / "c" / "run.c"), str(folder / "libpyneo.so"),
+         f"-Wl,-rpath,{folder}", "-o", str(program)],
         check=True,
     )  # fmt: skip
     built = pyneo.compile(small_convnet())
     package.write_bytes(built.to_bytes())
     x = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
     (tmp_path / "x.raw").write_bytes(x.tobytes())
-    printed = subprocess.run([program, package, tmp_path / "x.raw"], capture_output=True, text=True, check=True).stdout
+    command = [program, package, tmp_path / "x.raw"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     name, *numbers = printed.split()
     expected = pyneo.Model.load(built, allow_unsigned=True, threads=1).predict(x)
     assert name == "y"

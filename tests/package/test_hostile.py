@@ -383,7 +383,7 @@ def test_case_22_archives_are_no_packages_and_nothing_is_unpacked(tmp_path, monk
                 z.writestr("../escaped", "x")
         else:
             with tarfile.open(fileobj=out, mode="w") as t:
-                entry = tarfile.TarInfo("/tmp/escaped")
+                entry = tarfile.TarInfo(str(tmp_path.parent / "escaped"))
                 entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
                 t.addfile(entry)
         refused(out.getvalue(), words="not a pyneo package")

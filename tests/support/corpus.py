@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small packages for the fuzzer to start from and for other machines to run: python -m tests.support.corpus OUT."""
+"""Small packages to start the fuzzer from and to run elsewhere: python -m tests.support.corpus OUT."""
 
 from __future__ import annotations
 

@@ -48,8 +48,10 @@ def small_convnet() -> onnx.ModelProto:
         node("Gemm", ["f", "w3", "b3"], ["y"], transB=1),
     ]
     constants = {
-        "w1": weights(24, 3, 3, 3), "gamma": rng.random(24).astype(np.float32) + 0.5, "beta": weights(24, 1).reshape(24),
-        "mean": weights(24, 1).reshape(24), "var": rng.random(24).astype(np.float32) + 0.5, "w2": weights(24, 24, 3, 3),
-        "b2": weights(24, 1).reshape(24), "w3": weights(10, 24), "b3": weights(10, 1).reshape(10),
+        "w1": weights(24, 3, 3, 3),
+        "gamma": rng.random(24).astype(np.float32) + 0.5, "beta": weights(24, 1).reshape(24),
+        "mean": weights(24, 1).reshape(24), "var": rng.random(24).astype(np.float32) + 0.5,
+        "w2": weights(24, 24, 3, 3), "b2": weights(24, 1).reshape(24),
+        "w3": weights(10, 24), "b3": weights(10, 1).reshape(10),
     }  # fmt: skip
     return model(nodes, {"x": (1, 3, 32, 32)}, {"y": (1, 10)}, constants)

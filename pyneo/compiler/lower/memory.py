@@ -20,7 +20,8 @@ class MemoryPlan:
     arena_bytes: int
     lower_bound: int
     scratch: dict[Node, int] = field(default_factory=dict)  # node -> index of its scratch value
-    spans: list[tuple[int, int, int, int, str]] = field(default_factory=list)  # first, last, offset, bytes, name
+    # first, last, offset, bytes, name
+    spans: list[tuple[int, int, int, int, str]] = field(default_factory=list)
 
 
 def plan_memory(graph: Graph, views: Views, scratch_bytes: dict[Node, int]) -> MemoryPlan:

@@ -111,7 +111,9 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
     operands += [index[id(v)] for v in graph.inputs]
     output_begin = len(operands)
     operands += [index[id(v)] for v in graph.outputs]
-    graph_record = _GRAPH.pack(0, len(nodes), input_begin, len(graph.inputs), output_begin, len(graph.outputs), 0, 0)
+    graph_record = _GRAPH.pack(
+        0, len(nodes), input_begin, len(graph.inputs), output_begin, len(graph.outputs), 0, 0
+    )
 
     tables = [
         (tensors, len(values)),

@@ -12,7 +12,12 @@ from collections.abc import Callable
 from pyneo.compiler.ir.graph import Graph
 from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
-from pyneo.compiler.passes.identity import merge_reshapes, merge_transposes, remove_identities, share_equal_nodes
+from pyneo.compiler.passes.identity import (
+    merge_reshapes,
+    merge_transposes,
+    remove_identities,
+    share_equal_nodes,
+)
 from pyneo.compiler.passes.infer import infer_and_fold
 from pyneo.compiler.passes.linear import (
     fold_batch_norm,
@@ -53,7 +58,9 @@ PASSES: list[Pass] = [
 _ROUNDS = 12
 
 
-def optimise(graph: Graph, passes: list[Pass] = PASSES, progress: Callable[[str], None] | None = None) -> None:
+def optimise(
+    graph: Graph, passes: list[Pass] = PASSES, progress: Callable[[str], None] | None = None
+) -> None:
     """Runs the passes in order until a round changes nothing."""
     for _ in range(_ROUNDS):
         changed = False

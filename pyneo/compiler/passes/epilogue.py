@@ -128,10 +128,13 @@ def find_silu(graph: Graph) -> bool:
             continue
         for x, gate in (node.inputs, node.inputs[::-1]):
             sigmoid = producer(gate, "Sigmoid") or producer(gate, "HardSigmoid")
-            if sigmoid is None or x is None or sigmoid.inputs[0] is not x or readers.only(sigmoid.output) is not node:
+            if sigmoid is None or x is None or sigmoid.inputs[0] is not x:
+                continue
+            if readers.only(sigmoid.output) is not node:
                 continue
             if sigmoid.op == "HardSigmoid" and not (
-                abs(sigmoid.float_attr("alpha", 0.2) - 1 / 6) < 1e-6 and sigmoid.float_attr("beta", 0.5) == 0.5
+                abs(sigmoid.float_attr("alpha", 0.2) - 1 / 6) < 1e-6
+                and sigmoid.float_attr("beta", 0.5) == 0.5
             ):
                 continue
             node.op = "Swish" if sigmoid.op == "Sigmoid" else "HardSwish"

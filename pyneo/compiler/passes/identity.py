@@ -12,7 +12,7 @@ _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 
 
 def remove_identities(graph: Graph) -> bool:
-    """Removes Identity, Cast to the same dtype, Transpose in order, Add 0, Mul 1, full Slice, empty Pad, ..."""
+    """Removes Identity, Cast to the same dtype, Transpose in order, Add 0, Mul 1, full Slice, empty Pad..."""
     outputs = {id(v) for v in graph.outputs}
     gone: list[Node] = []
     for node in graph.nodes:
@@ -80,7 +80,8 @@ def merge_reshapes(graph: Graph) -> bool:
         elif node.op == "Reshape":
             continue
         node.op, node.attrs = "Reshape", {"allowzero": [1]}
-        node.inputs = [node.inputs[0], constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))]
+        shape = np.array(node.output.dims, np.int64)
+        node.inputs = [node.inputs[0], constant(graph, f"{node.name}/shape", shape)]
         changed = True
     return changed
 

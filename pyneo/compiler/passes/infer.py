@@ -16,7 +16,8 @@ _KNOWN_BYTES = 64 << 10  # the runtime's own limit for values it computes when s
 _SHAPE_ONLY = ("Shape", "Size")
 # Operators on shapes that keep numbers apart: what is equal in samples of different sizes is equal always.
 _SHAPE_ARITHMETIC = {
-    "Shape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Add", "Sub", "Mul", "Identity",
+    "Shape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Cast",
+    "Add", "Sub", "Mul", "Identity",
 }  # fmt: skip
 
 
@@ -85,18 +86,21 @@ def _infer_symbolic(graph: Graph, node: Node) -> None:
             values = [_shape_value(node, node.inputs[0].samples[k].shape)]
         elif known and size <= _KNOWN_BYTES and not node.subgraphs and not _is_random(node):
             values = list(core.evaluate_sample(node, k))
-        for column, value, (dtype, shape), computed in zip(columns, node.outputs, results, values, strict=True):
+        for column, value, (dtype, shape), computed in zip(
+            columns, node.outputs, results, values, strict=True
+        ):
             if value is not None:
                 value.dtype = dtype
             column.append(Sample(shape, computed))
     for value, column in zip(node.outputs, columns, strict=True):
         if value is not None:
             value.samples = column
-            value.shape = tuple(graph.symbols.dim(sizes) for sizes in zip(*(s.shape for s in column), strict=True))
+            shapes = (s.shape for s in column)
+            value.shape = tuple(graph.symbols.dim(sizes) for sizes in zip(*shapes, strict=True))
 
 
 def _same_in_samples(node: Node) -> bool:
-    """Folds a node of shape arithmetic whose value is the same in all samples: it depends on fixed dims only."""
+    """Folds shape arithmetic whose value is the same in all samples: it depends on fixed dims only."""
     if node.op not in _SHAPE_ARITHMETIC:
         return False
     for v in node.outputs:

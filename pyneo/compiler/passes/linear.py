@@ -79,7 +79,9 @@ def fold_scales(graph: Graph) -> bool:
         if user is None or user.op not in ("Mul", "Add", "Sub", "Div") or user.attrs:
             continue
         operands = split_const(user)
-        if operands is None or operands[0] is not node.output or (user.op in ("Sub", "Div") and user.inputs[1] is node.output):
+        if operands is None or operands[0] is not node.output:
+            continue
+        if user.op in ("Sub", "Div") and user.inputs[1] is node.output:
             continue
         per_channel = _per_channel(operands[1], node.output)
         if per_channel is None or user.output.shape != node.output.shape:
@@ -181,7 +183,9 @@ def fold_scale_into_matmul(graph: Graph) -> bool:
     changed = False
     for node in graph.nodes:
         b = node.const(1)
-        if node.op != "MatMul" or node.outputs[0] is None or not _plain(node) or b is None or b.dtype != np.float32:
+        if node.op != "MatMul" or node.outputs[0] is None or not _plain(node):
+            continue
+        if b is None or b.dtype != np.float32:
             continue
         if node.input(2) is not None and node.const(2) is None:
             continue
@@ -189,7 +193,9 @@ def fold_scale_into_matmul(graph: Graph) -> bool:
         if user is None or user.op not in ("Mul", "Div") or user.attrs:
             continue
         operands = split_const(user)
-        if operands is None or operands[0] is not node.output or (user.op == "Div" and user.inputs[1] is node.output):
+        if operands is None or operands[0] is not node.output:
+            continue
+        if user.op == "Div" and user.inputs[1] is node.output:
             continue
         factor = operands[1].const
         assert factor is not None
@@ -214,7 +220,8 @@ def norm_to_scale(graph: Graph) -> bool:
     nodes: list[Node] = []
     for node in graph.nodes:
         x = node.input(0)
-        terms = norm_terms(node) if node.op == "BatchNormalization" and x is not None and x.dtype is DType.F32 else None
+        is_norm = node.op == "BatchNormalization" and x is not None and x.dtype is DType.F32
+        terms = norm_terms(node) if is_norm else None
         if terms is None or x is None or len(x.dims) < 2:
             nodes.append(node)
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of exported transformers: GELU, LayerNormalization and attention written out in small operators."""
+"""Patterns of exported transformers: GELU, LayerNormalization and attention in small operators."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def _half_of(v: Value | None, x: Value) -> bool:
     if node is None or node.attrs:
         return False
     operands = split_const(node)
-    return operands is not None and operands[0] is x and is_scalar(operands[1], 0.5 if node.op == "Mul" else 2.0)
+    half = 0.5 if node.op == "Mul" else 2.0
+    return operands is not None and operands[0] is x and is_scalar(operands[1], half)
 
 
 def _erf_argument(erf: Node) -> Value | None:
@@ -210,7 +211,10 @@ def _is_square(v: Value, minus: Node) -> bool:
 
 
 def find_attention(graph: Graph) -> bool:
-    """softmax(q k^T * scale [+ mask]) v with heads split by Reshape and Transpose: one Attention over [B, T, H*D]."""
+    """softmax(q k^T * scale [+ mask]) v, its heads split by Reshape and Transpose, as one Attention.
+
+    The Attention reads [B, T, H*D].
+    """
     readers = Readers(graph)
     changed = False
     for softmax in list(graph.nodes):
@@ -226,9 +230,9 @@ def find_attention(graph: Graph) -> bool:
 
 def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
     context = readers.only(softmax.output)
-    if context is None or context.op != "MatMul" or context.inputs[0] is not softmax.output or len(context.inputs) != 2:
+    if context is None or context.op != "MatMul" or context.inputs[0] is not softmax.output:
         return False
-    if context.attrs:
+    if len(context.inputs) != 2 or context.attrs:
         return False
     back = readers.only(context.output)
     if back is None or back.op != "Transpose" or back.ints_attr("perm") != [0, 2, 1, 3]:
@@ -289,7 +293,9 @@ def _is_scores(v: Value) -> bool:
     inner = producer(v, "Mul") or producer(v, "Div")
     if inner is not None:
         operands = split_const(inner)
-        return operands is not None and scalar(operands[1]) is not None and producer(operands[0], "MatMul") is not None
+        if operands is None or scalar(operands[1]) is None:
+            return False
+        v = operands[0]
     return producer(v, "MatMul") is not None
 
 
@@ -298,9 +304,9 @@ def _mask_fits(mask: Value, scores: tuple[int, ...]) -> bool:
     if len(dims) > 4 or len(dims) < 2:
         return False
     padded = (1,) * (4 - len(dims)) + dims
-    return all(a in (1, b) for a, b in zip(padded, scores, strict=True)) and padded[2:] == scores[2:] or (
-        padded[3] == scores[3] and padded[2] == 1 and all(a in (1, b) for a, b in zip(padded, scores, strict=True))
-    )
+    if not all(a in (1, b) for a, b in zip(padded, scores, strict=True)):
+        return False
+    return padded[3] == scores[3] and padded[2] in (1, scores[2])
 
 
 @dataclass(frozen=True)
