@@ -133,7 +133,9 @@ def _concat(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> No
     roots = _whole_roots(parts, views)
     if roots is None or len(set(roots)) != len(roots) or views.root(y) in roots:
         return
-    if any(r.producer is None or r.is_const or id(r) in inputs | outputs or r.layout is not y.layout for r in roots):
+    if any(r.producer is None or r.is_const or r.layout is not y.layout for r in roots):
+        return
+    if any(id(r) in inputs | outputs for r in roots):
         return
     at = 0
     for r in roots:
@@ -143,8 +145,10 @@ def _concat(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> No
 
 
 def _whole_roots(parts: list[Value], views: Views) -> list[Value] | None:
-    """The tensors whose memory the parts are, in order: each covered by one part, or by the parts that a Split
-    made of it, all of them and in their order. None if a part is a piece of something larger."""
+    """The tensors whose memory the parts are, in order, or None if a part is a piece of something larger.
+
+    Each tensor is covered by one part, or by the parts that a Split made of it, all and in their order.
+    """
     roots: list[Value] = []
     i = 0
     while i < len(parts):
