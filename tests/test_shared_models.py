@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real models of public repositories agree with their own runtime's reference (PYNEO_MODELS names the folder)."""
+"""Real models of public repositories agree with their own runtime's reference (PYNEO_MODELS: the folder)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def _reference(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
         for key in arrays.files:
             kind, name = key.split("::", 1)
             if name.endswith("::regenerate"):
-                # An expression of numpy alone, such as np.random.default_rng(0).random((1, 3)); as the README says.
-                inputs[name.removesuffix("::regenerate")] = eval(str(arrays[key]), {"np": np, "__builtins__": {}})
+                # As the README says, an expression of numpy alone: np.random.default_rng(0).random((1, 3)).
+                expression, names = str(arrays[key]), {"np": np, "__builtins__": {}}
+                inputs[name.removesuffix("::regenerate")] = eval(expression, names)
             else:
                 (inputs if kind == "in" else outputs)[name] = arrays[key]
     return inputs, outputs

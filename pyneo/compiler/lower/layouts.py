@@ -70,7 +70,7 @@ def free_reorder(v: Value, block: int) -> bool:
 
 
 def _bound(node: Node) -> bool:
-    """Whether shapes alone decide what the node computes: the runtime does it once, by the reference kernel."""
+    """Whether shapes alone decide what the node computes: the reference kernel does it, once."""
     outputs = [v for v in node.outputs if v is not None]
     return all(v.samples and v.samples[0].value is not None for v in outputs)
 
