@@ -175,7 +175,7 @@ typedef struct pn_kernel_info {
 } pn_kernel_info;
 /* Kernels that accept the node for the target, cheapest first. *count is room in, found out. */
 PN_API pn_status pn_kernel_list(const pn_node* node, const pn_target* target, pn_kernel_info* out, uint32_t* count);
-/* Every kernel of the tier, accepting or not, for tools: *count is room in, total out. */
+/* A constant operand as the kernel wants it; `bytes` must be the kernel's packed_bytes. */
 PN_API pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_target* target, void* packed,
                                 uint64_t bytes);
 /* Runs the node once with a kernel (NULL: reference), operands in that kernel's layouts: tests and tuning. */
