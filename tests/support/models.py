@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
 
@@ -25,6 +26,25 @@ def model(
         [numpy_helper.from_array(a, n) for n, a in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def from_text(
+    body: str,
+    inputs: dict[str, tuple[int | str, ...]],
+    constants: dict[str, np.ndarray],
+    outputs: tuple[str, ...] = ("y",),
+    opset: int = 17,
+) -> onnx.ModelProto:
+    """A model of float32 inputs around nodes in ONNX's text form: "t = Conv<pads=[1, 1, 1, 1]>(x, w)"."""
+    takes = ", ".join(f"float[{', '.join(map(str, dims))}] {name}" for name, dims in inputs.items())
+    gives = ", ".join(f"float[] {name}" for name in outputs)
+    made = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : {opset}]> test ({takes}) => ({gives}) {{ {body} }}'
+    )
+    for i, node in enumerate(made.graph.node):
+        node.name = f"{node.op_type}_{i}"
+    made.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in constants.items())
+    return made
 
 
 def small_convnet() -> onnx.ModelProto:
