@@ -55,7 +55,7 @@ def _gelu_around(graph: Graph, inner: Node) -> tuple[Value, Node] | None:
             return None
         at = user
         if half and x_seen:
-            return x, at
+            return (x, at) if at.output.shape == x.shape else None
     return None
 
 
@@ -132,12 +132,12 @@ def find_layer_norm(graph: Graph) -> bool:
         user = readers.only(last.output)
         if user is not None and user.op == "Mul" and not user.attrs:
             operands = split_const(user)
-            if operands is not None and _is_row(operands[1], width):
+            if operands is not None and _is_row(operands[1], width) and user.output.shape == x.shape:
                 last, gamma = user, operands[1]
                 user = readers.only(last.output)
         if gamma is not None and user is not None and user.op == "Add" and not user.attrs:
             operands = split_const(user)
-            if operands is not None and _is_row(operands[1], width):
+            if operands is not None and _is_row(operands[1], width) and user.output.shape == x.shape:
                 last, beta = user, operands[1]
         gamma = _row(graph, node, "gamma", gamma, width, 1.0)
         last.inputs = [x, gamma] if beta is None else [x, gamma, _row(graph, node, "beta", beta, width, 0.0)]
@@ -251,11 +251,10 @@ def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
                 break
     scaled = producer(scores, "Mul") or producer(scores, "Div")
     if scaled is not None:
-        operands = split_const(scaled)
-        number = scalar(operands[1]) if operands is not None else None
-        if operands is None or number is None or scaled.attrs:
+        found = _times(scaled)
+        if found is None:
             return False
-        scores, scale = operands[0], number if scaled.op == "Mul" else 1 / number
+        scores, scale = found
     product = producer(scores, "MatMul")
     if product is None or len(product.inputs) != 2 or product.attrs:
         return False
@@ -289,13 +288,22 @@ def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
     return True
 
 
+def _times(node: Node) -> tuple[Value, float] | None:
+    """(x, factor) of a Mul or Div of x by one number; a number divided by x is none."""
+    operands = split_const(node)
+    number = scalar(operands[1]) if operands is not None else None
+    if operands is None or number is None or node.attrs:
+        return None
+    if node.op == "Mul":
+        return operands[0], number
+    return (operands[0], 1 / number) if node.inputs[0] is operands[0] and number else None
+
+
 def _is_scores(v: Value) -> bool:
     inner = producer(v, "Mul") or producer(v, "Div")
     if inner is not None:
-        operands = split_const(inner)
-        if operands is None or scalar(operands[1]) is None:
-            return False
-        v = operands[0]
+        found = _times(inner)
+        return found is not None and producer(found[0], "MatMul") is not None
     return producer(v, "MatMul") is not None
 
 
@@ -347,13 +355,12 @@ def _heads(v: Value | None, transposed: bool) -> _Rows | None:
         node = v.producer if v is not None else None
         if node is None:
             return None
-        if node.op in ("Mul", "Div") and not node.attrs:
-            operands = split_const(node)
-            number = scalar(operands[1]) if operands is not None else None
-            if operands is None or number is None or (node.op == "Div" and node.inputs[1] is operands[0]):
+        if node.op in ("Mul", "Div"):
+            found = _times(node)
+            if found is None:
                 return None
-            scale *= number if node.op == "Mul" else 1 / number
-            v = operands[0]
+            v, number = found
+            scale *= number
         elif node.op == "Transpose" and node.ints_attr("perm") == [0, 1, 3, 2]:
             transposed = not transposed
             v = node.inputs[0]

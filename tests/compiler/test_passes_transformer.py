@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GELU, LayerNormalization and attention written out are found in every order, and nothing else is."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.support.passes import Case, check, f32, ints, num
+
+CONSTANTS = {
+    "one": num(1.0),
+    "half": num(0.5),
+    "two": num(2.0),
+    "three": num(3.0),
+    "near_root2": num(1.5),
+    "root2": num(2**0.5),
+    "inverse_root2": num(0.5**0.5),
+    "root_2_pi": num((2 / np.pi) ** 0.5),
+    "cubic": num(0.044715),
+    "epsilon": num(1e-5),
+    "gamma": f32(8),
+    "beta": f32(8),
+    "column": f32(3, 1),
+    "half5": np.full((1, 1, 1, 1, 1), 0.5, np.float32),
+    "gamma4": f32(1, 1, 1, 8),
+    "last": ints(-1),
+    "second": ints(1),
+    "split": ints(2, 5, 2, 4),
+    "merged": ints(2, 5, 8),
+    "depth": num(0.5),
+    "root_depth": num(2.0),
+    "mask": np.triu(np.full((5, 5), -1e9, np.float32), 1),
+    "wq": f32(8, 8) / 3,
+    "wk": f32(8, 8) / 3,
+    "wv": f32(8, 8) / 3,
+}
+X: dict[str, tuple[int | str, ...]] = {"x": (2, 3, 8)}
+
+# erf(x / sqrt 2) in two spellings, then the three factors in their orders.
+ERF = {"div": "a = Div(x, root2) e = Erf(a)", "mul": "a = Mul(inverse_root2, x) e = Erf(a)"}
+FACTORS = {
+    "x_then_half": "p = Add(e, one) q = Mul(x, p) y = Mul(q, half)",
+    "half_then_x": "p = Add(one, e) q = Mul(half, p) y = Mul(q, x)",
+    "half_of_x_first": "h = Mul(x, half) p = Add(e, one) y = Mul(h, p)",
+    "x_over_two_first": "h = Div(x, two) p = Add(e, one) y = Mul(p, h)",
+}
+CUBE = {"pow": "c = Pow(x, three)", "mul": "s = Mul(x, x) c = Mul(s, x)"}
+TANH = "d = Mul(c, cubic) i = Add(x, d) a = Mul(root_2_pi, i) e = Tanh(a)"
+
+GELU = [
+    *(
+        Case(f"gelu_erf_{k}_{j}", f"{ERF[k]} {FACTORS[j]}", "Gelu", inputs=X)
+        for k, j in itertools.product(ERF, FACTORS)
+    ),
+    *(
+        Case(f"gelu_tanh_{k}_{j}", f"{CUBE[k]} {TANH} {FACTORS[j]}", "Gelu", inputs=X)
+        for k, j in itertools.product(CUBE, FACTORS)
+    ),
+    Case(
+        "gelu_of_another_divisor_stays",
+        f"a = Div(x, near_root2) e = Erf(a) {FACTORS['x_then_half']}",
+        "Div Erf Add Mul Mul",
+        inputs=X,
+    ),
+    Case(
+        "gelu_around_another_value_stays",
+        f"{ERF['div']} p = Add(e, one) q = Mul(r, p) y = Mul(q, half)",
+        "Div Erf Add Mul Mul",
+        inputs=X | {"r": (2, 3, 8)},
+    ),
+    Case(
+        "gelu_whose_factor_adds_dims_stays",
+        f"{ERF['div']} p = Add(e, one) q = Mul(x, p) y = Mul(q, half5)",
+        "Div Erf Add Mul Mul",
+        inputs=X,
+    ),
+    Case(
+        "gelu_stays_where_its_middle_is_an_output",
+        f"{ERF['div']} {FACTORS['x_then_half']}",
+        "Div Erf Add Mul Mul",
+        inputs=X,
+        outputs=("y", "p"),
+    ),
+]
+
+CENTRED = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m)"
+POWER = "v = Pow(d, two) w = ReduceMean<axes=[-1]>(v)"
+DEVIATION = "t = Add(w, epsilon) s = Sqrt(t) n = Div(d, s)"
+WRITTEN_OUT = "ReduceMean Sub Pow ReduceMean Add Sqrt Div"
+
+LAYER_NORM = [
+    Case(
+        "layer_norm",
+        f"{CENTRED} {POWER} {DEVIATION} g = Mul(n, gamma) y = Add(g, beta)",
+        "LayerNormalization",
+        inputs=X,
+    ),
+    Case(
+        "layer_norm_with_its_operands_the_other_way",
+        f"{CENTRED} v = Mul(d, d) w = ReduceMean<axes=[-1]>(v) t = Add(epsilon, w) s = Sqrt(t) n = Div(d, s) "
+        "g = Mul(gamma, n) y = Add(beta, g)",
+        "LayerNormalization",
+        inputs=X,
+    ),
+    Case(
+        "layer_norm_that_subtracts_twice",
+        f"{CENTRED} d2 = Sub(x, m) v = Pow(d2, two) w = ReduceMean<axes=[-1]>(v) "
+        f"{DEVIATION} y = Mul(n, gamma)",
+        "LayerNormalization",
+        inputs=X,
+    ),
+    Case(
+        "layer_norm_without_scale",
+        f"{CENTRED} {POWER} {DEVIATION} y = Exp(n)",
+        "LayerNormalization Exp",
+        inputs=X,
+    ),
+    Case(
+        "layer_norm_with_a_factor_per_row_keeps_it",
+        f"{CENTRED} {POWER} {DEVIATION} y = Mul(n, column)",
+        "LayerNormalization Mul",
+        inputs=X,
+    ),
+    Case(
+        "layer_norm_with_a_scale_that_adds_dims_keeps_it",
+        f"{CENTRED} {POWER} {DEVIATION} y = Mul(n, gamma4)",
+        "LayerNormalization Mul",
+        inputs=X,
+    ),
+    Case(
+        "norm_whose_means_are_over_different_axes_stays",
+        f"{CENTRED} v = Pow(d, two) w = ReduceMean<axes=[1]>(v) {DEVIATION} y = Exp(n)",
+        f"{WRITTEN_OUT} Exp",
+        inputs=X,
+    ),
+    Case(
+        "norm_over_a_middle_axis_stays",
+        "m = ReduceMean<axes=[1]>(x) d = Sub(x, m) v = Pow(d, two) w = ReduceMean<axes=[1]>(v) "
+        f"{DEVIATION} y = Exp(n)",
+        f"{WRITTEN_OUT} Exp",
+        inputs=X,
+    ),
+    Case(
+        "norm_of_another_power_stays",
+        f"{CENTRED} a = Abs(d) v = Pow(a, three) w = ReduceMean<axes=[-1]>(v) {DEVIATION} y = Exp(n)",
+        "ReduceMean Sub Abs Pow ReduceMean Add Sqrt Div Exp",
+        inputs=X,
+    ),
+]
+
+TOKENS: dict[str, tuple[int | str, ...]] = {"x": (2, 5, 8)}
+HEADS = (
+    "q0 = MatMul(x, wq) k0 = MatMul(x, wk) v0 = MatMul(x, wv) "
+    "q1 = Reshape(q0, split) k1 = Reshape(k0, split) v1 = Reshape(v0, split) "
+    "q = Transpose<perm=[0, 2, 1, 3]>(q1) k = Transpose<perm=[0, 2, 3, 1]>(k1) "
+    "v = Transpose<perm=[0, 2, 1, 3]>(v1) "
+)
+SCORES = "p = MatMul(q, k) "
+BEHIND = "w = Softmax(s) c0 = MatMul(w, v) c1 = Transpose<perm=[0, 2, 1, 3]>(c0) y = Reshape(c1, merged)"
+HEADS_STAY = "MatMul MatMul MatMul Reshape Reshape Reshape Transpose Transpose Transpose MatMul"
+BEHIND_STAYS = "Softmax MatMul Transpose Reshape"
+ATTENTION_IS_ONE = "MatMul MatMul MatMul Attention"
+
+ATTENTION = [
+    Case(
+        "attention_scaled_by_mul",
+        f"{HEADS} {SCORES} s = Mul(p, depth) {BEHIND}",
+        ATTENTION_IS_ONE,
+        inputs=TOKENS,
+    ),
+    Case(
+        "attention_scaled_by_div",
+        f"{HEADS} {SCORES} s = Div(p, root_depth) {BEHIND}",
+        ATTENTION_IS_ONE,
+        inputs=TOKENS,
+    ),
+    Case("attention_without_scale", f"{HEADS} s = MatMul(q, k) {BEHIND}", ATTENTION_IS_ONE, inputs=TOKENS),
+    Case(
+        "attention_with_both_sides_scaled",
+        f"{HEADS} qs = Mul(q, depth) ks = Div(k, root_depth) s = MatMul(qs, ks) {BEHIND}",
+        ATTENTION_IS_ONE,
+        inputs=TOKENS,
+    ),
+    Case(
+        "attention_with_a_constant_mask",
+        f"{HEADS} {SCORES} z = Mul(p, depth) s = Add(z, mask) {BEHIND}",
+        ATTENTION_IS_ONE,
+        inputs=TOKENS,
+    ),
+    Case(
+        "attention_with_a_mask_that_is_an_input",
+        f"{HEADS} {SCORES} z = Div(p, root_depth) s = Add(bias, z) {BEHIND}",
+        ATTENTION_IS_ONE,
+        inputs=TOKENS | {"bias": (2, 1, 1, 5)},
+    ),
+    Case(
+        "attention_whose_weights_are_an_output_stays",
+        f"{HEADS} {SCORES} s = Mul(p, depth) {BEHIND}",
+        f"{HEADS_STAY} Mul {BEHIND_STAYS}",
+        inputs=TOKENS,
+        outputs=("y", "w"),
+    ),
+    Case(
+        "softmax_over_queries_is_no_attention",
+        f"{HEADS} {SCORES} s = Mul(p, depth) {BEHIND.replace('Softmax(s)', 'Softmax<axis=2>(s)')}",
+        f"{HEADS_STAY} Mul {BEHIND_STAYS}",
+        inputs=TOKENS,
+    ),
+    Case(
+        "a_number_over_scores_is_no_scale",
+        f"{HEADS} {SCORES} e = Exp(p) s = Div(depth, e) {BEHIND}",
+        f"{HEADS_STAY} Exp Div {BEHIND_STAYS}",
+        inputs=TOKENS,
+    ),
+    Case(
+        "a_number_over_the_product_itself_is_no_scale",
+        f"{HEADS} {SCORES} s = Div(depth, p) {BEHIND}",
+        f"{HEADS_STAY} Div {BEHIND_STAYS}",
+        inputs=TOKENS,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *ATTENTION], ids=lambda c: c.name)
+def test_what_remains_and_what_it_computes(case: Case) -> None:
+    check(replace(case, constants=CONSTANTS))
