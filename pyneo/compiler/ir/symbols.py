@@ -42,7 +42,13 @@ class Symbols:
         if least > greatest:
             raise CompileError(f"dim '{text}' has no size between {least} and {greatest}")
         known = self.bounds.get(name, (0, MAX_SIZE))
-        self.bounds[name] = (max(known[0], least), min(known[1], greatest))
+        narrowed = (max(known[0], least), min(known[1], greatest))
+        if narrowed[0] > narrowed[1]:
+            raise CompileError(
+                f"dim '{name}' has no size: '{text}' contradicts the bounds {known[0]} and {known[1]} given "
+                "to the same name elsewhere; use one set of bounds, or two names"
+            )
+        self.bounds[name] = narrowed
         return name
 
     def samples(self) -> list[dict[str, int]]:

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models with dims bound at run time agree with onnxruntime at every shape, and keep to their bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import pyneo
+from tests.support.models import from_text
+from tests.support.passes import f32, ints, num
+
+Shapes = list[dict[str, tuple[int, ...]]]
+
+
+def load(model: onnx.ModelProto, **shapes: tuple[int | str, ...]) -> pyneo.Model:
+    return pyneo.Model.load(pyneo.compile(model, shapes=shapes or None), allow_unsigned=True)
+
+
+def cnn() -> onnx.ModelProto:
+    """x [N, 3, H, W] -> y [N, 5]: convolutions with and without stride, depthwise, residual, pooling."""
+    body = """
+        c1 = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(x, w1) r1 = Relu(c1)
+        c2 = Conv<pads=[1, 1, 1, 1]>(r1, w2, b2) s2 = Add(c2, r1) r2 = Relu(s2)
+        d = Conv<pads=[1, 1, 1, 1], group=16>(r2, wd) k = Conv(d, wp) t = Concat<axis=1>(k, r2)
+        g = GlobalAveragePool(t) f = Flatten(g) y = Gemm<transB=1>(f, wf, bf)
+    """
+    constants = {
+        "w1": f32(16, 3, 3, 3) / 5,
+        "w2": f32(16, 16, 3, 3) / 12,
+        "b2": f32(16),
+        "wd": f32(16, 1, 3, 3) / 3,
+        "wp": f32(8, 16, 1, 1) / 4,
+        "wf": f32(5, 24) / 5,
+        "bf": f32(5),
+    }
+    return from_text(body, {"x": ("N", 3, "H", "W")}, constants)
+
+
+def mlp() -> onnx.ModelProto:
+    """x [N, 12] -> y [N, 7]."""
+    body = "a = Gemm(x, w1, b1) b = Relu(a) c = MatMul(b, w2) d = Sigmoid(c) e = Mul(c, d) y = Softmax(e)"
+    constants = {"w1": f32(12, 20) / 4, "b1": f32(20), "w2": f32(20, 7) / 4}
+    return from_text(body, {"x": ("N", 12)}, constants)
+
+
+def transformer() -> onnx.ModelProto:
+    """x [N, T, 16] -> y [N, T, 16]: a block that computes its reshapes from Shape, as torch exports it."""
+    body = """
+        shape = Shape(x) n = Gather<axis=0>(shape, zero) t = Gather<axis=0>(shape, one)
+        n1 = Unsqueeze(n, first) t1 = Unsqueeze(t, first)
+        split = Concat<axis=0>(n1, t1, heads, depth) merged = Concat<axis=0>(n1, t1, width)
+        q0 = MatMul(x, wq) q1 = Add(q0, bq) k0 = MatMul(x, wk) v0 = MatMul(x, wv)
+        q2 = Reshape(q1, split) k2 = Reshape(k0, split) v2 = Reshape(v0, split)
+        q = Transpose<perm=[0, 2, 1, 3]>(q2) k = Transpose<perm=[0, 2, 3, 1]>(k2)
+        v = Transpose<perm=[0, 2, 1, 3]>(v2)
+        p = MatMul(q, k) s = Mul(p, scale) w = Softmax<axis=-1>(s) c0 = MatMul(w, v)
+        c1 = Transpose<perm=[0, 2, 1, 3]>(c0) c = Reshape(c1, merged) o = MatMul(c, wo) r = Add(o, x)
+        l = LayerNormalization<axis=-1>(r, gamma, beta)
+        u = MatMul(l, w1) h = Div(u, root2) e = Erf(h) e1 = Add(e, unit) g = Mul(u, e1) g2 = Mul(g, half)
+        z = MatMul(g2, w2) y = Add(z, l)
+    """
+    constants = {
+        "zero": np.array(0),
+        "one": np.array(1),
+        "first": ints(0),
+        "heads": ints(4),
+        "depth": ints(4),
+        "width": ints(16),
+        "scale": num(0.5),
+        "root2": num(2**0.5),
+        "unit": num(1.0),
+        "half": num(0.5),
+        "bq": f32(16),
+        "gamma": f32(16),
+        "beta": f32(16),
+        "w1": f32(16, 32) / 4,
+        "w2": f32(32, 16) / 5,
+    } | {n: f32(16, 16) / 4 for n in ("wq", "wk", "wv", "wo")}
+    return from_text(body, {"x": ("N", "T", 16)}, constants)
+
+
+def loose() -> onnx.ModelProto:
+    """x [N, T, 6], r [N, 1, 6] -> y [T, 6, N]: broadcasting, a slice, a split, a reduction, a transpose."""
+    body = """
+        a = Add(x, r) b, c = Split<axis=2>(a, three) d = Concat<axis=2>(c, b) e = Transpose<perm=[1, 2, 0]>(d)
+        m = ReduceMax<keepdims=1, axes=[1]>(e) y = Sub(e, m)
+    """
+    return from_text(body, {"x": ("N", "T", 6), "r": ("N", 1, 6)}, {"three": ints(3, 3)})
+
+
+CASES = {
+    "cnn": (cnn, [(1, 3, 32, 32), (2, 3, 17, 23), (1, 3, 1, 1), (0, 3, 8, 8), (1, 3, 32, 32), (5, 3, 9, 64)]),
+    "mlp": (mlp, [(1, 12), (64, 12), (0, 12), (3, 12), (1, 12), (1000, 12)]),
+    "transformer": (transformer, [(1, 7, 16), (3, 1, 16), (2, 128, 16), (0, 5, 16), (1, 7, 16), (4, 33, 16)]),
+}
+
+
+def agree(model: pyneo.Model, peer: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> None:
+    wanted = peer.run(None, feeds)[0]
+    got = model.predict(feeds)["y"]
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def peer_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_package_agrees_at_every_shape_and_at_an_earlier_one_again(name: str) -> None:
+    make, shapes = CASES[name]
+    source = make()
+    model, peer = load(source), peer_of(source)
+    for shape in shapes:
+        agree(model, peer, {"x": f32(*shape)})
+
+
+@pytest.mark.parametrize(("n", "t"), [(1, 1), (3, 5), (1, 8), (3, 5), (4, 0)])
+def test_inputs_share_a_symbol(n: int, t: int) -> None:
+    source = loose()
+    agree(load(source), peer_of(source), {"x": f32(n, t, 6), "r": f32(n, 1, 6)})
+
+
+def test_a_model_compiled_for_one_shape_and_for_any_gives_the_same() -> None:
+    source = cnn()
+    x = f32(2, 3, 20, 24)
+    fixed = load(source, x=(2, 3, 20, 24)).predict(x)
+    np.testing.assert_allclose(load(source).predict(x), fixed, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "symbol"),
+    [((9, 3, 16, 16), "N"), ((1, 3, 7, 16), "H"), ((1, 3, 65, 16), "H")],
+)
+def test_a_size_out_of_bounds_is_refused_by_its_symbols_name(shape: tuple[int, ...], symbol: str) -> None:
+    model = load(cnn(), x=("N<=8", 3, "8<=H<=64", "W"))
+    model.predict(f32(8, 3, 8, 10))
+    with pytest.raises(pyneo.InputError, match=symbol) as refused:
+        model.predict(f32(*shape))
+    assert "x" in str(refused.value)
+    model.predict(f32(1, 3, 64, 10))
+
+
+def test_a_symbol_of_two_sizes_is_refused() -> None:
+    with pytest.raises(pyneo.ModelError, match=r"\[2, 5, 6\] and \[3, 1, 6\]"):
+        load(loose()).predict(f32(2, 5, 6), f32(3, 1, 6))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 16), (12,), (1, 3, 16, 17)])
+def test_fixed_dims_stay_fixed_beside_symbols(shape: tuple[int, ...]) -> None:
+    with pytest.raises(pyneo.InputError, match="x"):
+        load(transformer()).predict(f32(*shape)[..., :15])
+
+
+def test_out_takes_the_result_of_the_bound_shape_and_no_other() -> None:
+    source = transformer()
+    model, peer = load(source), peer_of(source)
+    for n, t in ((2, 6), (1, 3), (2, 6)):
+        x, out = f32(n, t, 16), np.full((n, t, 16), np.nan, np.float32)
+        assert model.predict(x, out=out) is out
+        np.testing.assert_allclose(out, peer.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(pyneo.InputError):
+        model.predict(f32(2, 6, 16), out=np.empty((2, 5, 16), np.float32))
+
+
+def test_the_model_states_its_symbols_with_their_bounds() -> None:
+    model = load(cnn(), x=("N<=8", 3, "8<=H<=64", "W"))
+    assert model.inputs[0].shape == ("N<=8", 3, "8<=H<=64", "W")
+    assert model.outputs[0].shape == ("N<=8", 5)
+
+
+def test_sessions_of_one_model_are_bound_to_shapes_of_their_own() -> None:
+    source = mlp()
+    model, peer = load(source), peer_of(source)
+    first, second = model.session(), model.session()
+    a, b = f32(2, 12), f32(5, 12)
+    for _ in range(2):
+        np.testing.assert_allclose(first.predict(a), peer.run(None, {"x": a})[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(second.predict(b), peer.run(None, {"x": b})[0], rtol=1e-4, atol=1e-6)
