@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ def lower(graph: Graph, target: Target) -> Lowered:
     _own_outputs(graph)
     choice = layouts.assign(graph, target)
     _pack_weights(graph, choice, target)
+    _share_constants(graph)
     if graph.is_dynamic:  # views and memory are decided when shapes are bound
         views = Views()
         memory = list_values(graph)
@@ -78,6 +80,17 @@ def _pack_weights(graph: Graph, choice: layouts.Choice, target: Target) -> None:
             array = core.pack(node, option.kernel, target.native)
             packed[key] = Value(plain.name, plain.dtype, plain.shape, array, layout=Layout.PACKED)
         node.inputs[at] = packed[key]
+
+
+def _share_constants(graph: Graph) -> None:
+    """Constants of the same bytes become one value: exporters write tied weights out more than once."""
+    known: dict[tuple[object, ...], Value] = {}
+    for node in graph.nodes:
+        for i, v in enumerate(node.inputs):
+            if v is not None and v.const is not None:
+                raw = np.ascontiguousarray(v.const).reshape(-1).view(np.uint8)
+                key = (v.dtype, v.layout, v.shape, raw.nbytes, hashlib.blake2b(raw.data).digest())
+                node.inputs[i] = known.setdefault(key, v)
 
 
 def _scratch(graph: Graph, choice: layouts.Choice) -> dict[Node, int]:

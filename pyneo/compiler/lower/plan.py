@@ -43,7 +43,7 @@ class Strings:
 
 @dataclass
 class Weights:
-    """The weights section under construction: constants at 64-byte boundaries, equal ones once."""
+    """The weights section under construction: constants at 64-byte boundaries."""
 
     chunks: list[np.ndarray] = field(default_factory=list)
     size: int = 0
@@ -135,8 +135,6 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
     header = _HEADER.pack(_MAGIC, _VERSION, at, memory.arena_bytes, weights.size, 0, tier,
                           _DYNAMIC if graph.is_dynamic else 0, *refs)  # fmt: skip
     return header + b"".join(body), weights.tobytes()
-
-
 
 
 def _open_dims(graph: Graph, v: Value, is_input: bool) -> list[int]:

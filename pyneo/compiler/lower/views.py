@@ -104,7 +104,7 @@ def _runs(whole: Value, parts: list[Value], axis: int) -> bool:
         return False
     if whole.layout is Layout.PLAIN:
         return True
-    return axis == 1 and all(p.dims[1] % int(whole.layout) == 0 for p in parts)
+    return axis == 0 or (axis == 1 and all(p.dims[1] % int(whole.layout) == 0 for p in parts))
 
 
 def _split(node: Node, views: Views, outputs: set[int]) -> None:
