@@ -89,7 +89,12 @@ Status Binding::build_dynamic(const Model& model, const Shape* input_shapes) {
   PN_TRY(scratch_.allocate(model.nodes().size()));
   NodeWorkspace w;
   PN_TRY(w.allocate(model));
-  for (int64_t i = 0; i < tensors_.size(); ++i) roots_[i] = static_cast<int32_t>(i);
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    roots_[i] = static_cast<int32_t>(i);
+    // Until its node is bound, and for ever if there is none, a tensor is empty, whatever the plan declares.
+    if (places_[i].kind == Place::kFixed) continue;
+    for (int k = 0; k < tensors_[i].desc.shape.rank; ++k) tensors_[i].desc.shape[k] = 0;
+  }
   for (int32_t i = 0; i < model.input_count(); ++i) {
     inputs_[i] = input_shapes[i];
     tensors_[model.input(i)].desc.shape = input_shapes[i];
@@ -213,7 +218,7 @@ Status Binding::bind_node(const Model& model, int32_t i, NodeWorkspace& w, bool*
       return fail(Status::kUnsupported, "kernel '%s' does not take these shapes: compile the model with bounds that cover them", n.kernel->name);
     }
   }
-  PN_TRY(check_kernel(n, kernels_[i], w, p >= 0 ? model.tensor(n.inputs[p]).bytes : 0, &needs));
+  PN_TRY(check_kernel(n, kernels_[i], w, p >= 0 && p < n.n_in && n.inputs[p] >= 0 ? model.tensor(n.inputs[p]).bytes : 0, &needs));
   scratch_[i] = needs.scratch_bytes;
   return Status::kOk;
 }

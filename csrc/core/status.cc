@@ -5,11 +5,24 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/utf8.h"
+
 namespace pyneo {
 namespace {
 
 constexpr int kMessageBytes = 1024;
 thread_local char g_message[kMessageBytes];
+
+// A message quotes what a package holds (an attribute's text, a name cut short): it stays one line of UTF-8.
+void clean() {
+  uint8_t* s = reinterpret_cast<uint8_t*>(g_message);
+  const uint8_t* limit = s + strlen(g_message);
+  while (s < limit) {
+    const int bytes = utf8_character(s, limit);
+    if (bytes == 0) *s = '?';
+    s += bytes == 0 ? 1 : bytes;
+  }
+}
 
 }  // namespace
 
@@ -18,6 +31,7 @@ Status fail(Status code, const char* format, ...) {
   va_start(args, format);
   vsnprintf(g_message, sizeof(g_message), format, args);
   va_end(args);
+  clean();
   return code;
 }
 
@@ -32,6 +46,7 @@ Status fail_in(Status code, const char* format, ...) {
   if (used < kMessageBytes - 3) {
     snprintf(g_message + used, sizeof(g_message) - static_cast<size_t>(used), ": %s", tail);
   }
+  clean();
   return code;
 }
 

@@ -38,6 +38,14 @@ struct Range {
   int64_t begin, end;
 };
 
+// Optional outputs may be absent; an operator writes its others without asking.
+Status check_outputs(const ModelNode& n) {
+  for (int32_t o = 0; o < n.n_out && o < n.op->min_out; ++o) {
+    if (n.outputs[o] < 0) return fail(Status::kInvalidPackage, "its required output %d is missing", o);
+  }
+  return Status::kOk;
+}
+
 int compare_ranges(const void* a, const void* b) {
   const Range *x = static_cast<const Range*>(a), *y = static_cast<const Range*>(b);
   return x->begin < y->begin ? -1 : x->begin > y->begin;
@@ -51,10 +59,14 @@ Status Model::check_open_tensor(int64_t i) const {
   if (t.storage != kStorageArena && t.storage != kStorageInput && t.storage != kStorageOutput) {
     return bad(t.name, "only inputs, outputs and intermediate results may have open dims");
   }
+  Shape known = t.desc.shape;
   for (int k = 0; k < t.desc.shape.rank; ++k) {
     const int64_t d = t.desc.shape[k];
+    if (d < 0) known[k] = 1;
     if (d < 0 && d != INT64_MIN && -1 - d >= plan_.symbol_count()) return bad(t.name, "it names a symbol that is not there");
   }
+  int64_t elements = 0;
+  if (!checked_elements(known, static_cast<int64_t>(dtype_size(t.desc.dtype)) * 16, &elements)) return bad(t.name, "its shape overflows");
   if (t.storage == kStorageInput ? t.offset >= input_count() || input(static_cast<int32_t>(t.offset)) != i
                                  : t.storage == kStorageOutput && (t.offset >= output_count() || output(static_cast<int32_t>(t.offset)) != i)) {
     return bad(t.name, "the graph's list of inputs and outputs names another tensor");
@@ -71,6 +83,7 @@ Status Model::check_open_node(const ModelNode& n) const {
       (n.op->max_out >= 0 && n.n_out > n.op->max_out)) {
     return fail(Status::kInvalidPackage, "%d inputs and %d outputs do not fit the operator", n.n_in, n.n_out);
   }
+  PN_TRY(check_outputs(n));
   const int p = n.kernel ? n.kernel->packed_input : -1;
   for (int32_t k = 0; k < n.n_in; ++k) {
     const bool packed = n.inputs[k] >= 0 && tensors_[n.inputs[k]].desc.layout == Layout::kPacked;
@@ -190,6 +203,7 @@ Status Model::check_node(int32_t index, NodeWorkspace& w) {
     w.values[k] = plain_const ? weights() + tensors_[tensors_[t].root].offset + inside : nullptr;
   }
   PN_TRY(infer_node(n, w));
+  PN_TRY(check_outputs(n));
   for (int32_t o = 0; o < n.n_out; ++o) {
     const TensorDesc* d = w.descs[n.n_in + o];
     if (d == nullptr) continue;
@@ -229,7 +243,9 @@ Status Model::check_nodes() {
       const int32_t t = n.inputs[k];
       if (t < 0) continue;
       const ModelTensor& x = tensors_[t];
-      if (x.storage == kStorageOutput && written[x.root] == 0) {
+      // check_memory proves it for the arena of a static plan; a dynamic one has no shapes yet to be proved over.
+      const bool by_order = x.storage == kStorageOutput || (dynamic() && x.storage == kStorageArena);
+      if (by_order && written[x.root] == 0) {
         s = fail(Status::kInvalidPackage, "it reads '%s' before any node has written it", x.name);
       }
     }

@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "core/utf8.h"
+
 namespace pyneo {
 namespace format {
 namespace {
@@ -21,17 +23,9 @@ bool valid_name(const char* table, uint64_t bytes, uint32_t offset) {
   const uint8_t* limit = reinterpret_cast<const uint8_t*>(table) + bytes;
   const uint8_t* start = s;
   while (s < limit && *s != 0) {
-    if (s - start > kMaxNameBytes || *s < 0x20 || *s == 0x7f) return false;
-    const int extra = *s < 0x80 ? 0 : (*s & 0xe0) == 0xc0 ? 1 : (*s & 0xf0) == 0xe0 ? 2 : (*s & 0xf8) == 0xf0 ? 3 : -1;
-    if (extra < 0 || limit - s <= extra) return false;
-    uint32_t code = extra == 0 ? *s : *s & (0x3fu >> extra);
-    for (int k = 1; k <= extra; ++k) {
-      if ((s[k] & 0xc0) != 0x80) return false;
-      code = code << 6 | (s[k] & 0x3fu);
-    }
-    static const uint32_t kLowest[] = {0, 0x80, 0x800, 0x10000};
-    if (code < kLowest[extra] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
-    s += extra + 1;
+    const int bytes_here = utf8_character(s, limit);
+    if (s - start > kMaxNameBytes || bytes_here == 0) return false;
+    s += bytes_here;
   }
   return s < limit;
 }
