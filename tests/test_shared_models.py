@@ -74,6 +74,33 @@ def test_model_agrees_with_its_reference(path: Path) -> None:
             assert found.reshape(-1).argmax() == reference.reshape(-1).argmax()
 
 
+def _resized(model: pyneo.Model, size: int) -> dict[str, np.ndarray]:
+    """Inputs of which every open dim has a size of its own, those of one name the same."""
+    sizes: dict[int | str, int] = {}
+    feeds = {}
+    for t in model.inputs:
+        shape = [d if isinstance(d, int) else sizes.setdefault(d, size + len(sizes)) for d in t.shape]
+        # Tokens and masks are 0 or 1; bytes take all their values, or the variance of what follows cancels.
+        end = 257 if t.name == "bytes" else 2
+        feeds[t.name] = np.random.default_rng(size).integers(0, end, shape).astype(t.dtype)
+    return feeds
+
+
+OPEN = ("ImageClassifier", "lgbm_regressor", "magika", "dummy_transformer", "random_encoder", "xgboost")
+
+
+@needs_models
+@pytest.mark.parametrize("path", [p for p in RUNNABLE if any(n in _id(p) for n in OPEN)], ids=_id)
+def test_a_model_with_open_dims_agrees_with_onnxruntime_at_other_sizes(path: Path) -> None:
+    model = pyneo.Model.load(pyneo.compile(path), allow_unsigned=True)
+    peer = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for size in (2, 5, 2):
+        feeds = _resized(model, size)
+        got = model.predict(feeds)
+        for info, reference in zip(peer.get_outputs(), peer.run(None, feeds), strict=True):
+            np.testing.assert_allclose(got[info.name], reference, rtol=1e-3, atol=1e-5, err_msg=info.name)
+
+
 @needs_models
 def test_a_model_that_needs_control_flow_is_refused_by_the_name_of_its_operator() -> None:
     path = MODELS / "onnx" / CONTROL_FLOW / f"{CONTROL_FLOW}.onnx"
