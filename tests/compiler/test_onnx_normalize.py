@@ -335,3 +335,24 @@ def test_functions_see_attributes_and_absent_inputs() -> None:
     (y,) = run_graph(graph, {"x": x})
     clipped = np.minimum(x, 0.5)
     np.testing.assert_allclose(y, np.where(clipped < 0, clipped * 0.25, clipped), rtol=1e-6)
+
+
+def test_a_required_output_without_a_name_is_computed_and_read_by_nobody():
+    """onnxruntime crashes on this one."""
+    import pyneo
+
+    node = helper.make_node("Split", ["x", "sizes"], ["", "y"], axis=1)
+    made = helper.make_model(
+        helper.make_graph(
+            [node],
+            "split",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 8))],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 5))],
+            [numpy_helper.from_array(np.array([3, 5]), "sizes")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    x = np.arange(16, dtype=np.float32).reshape(2, 8)
+    found = pyneo.Model.load(pyneo.compile(made), allow_unsigned=True).predict(x)
+    np.testing.assert_array_equal(found, x[:, 3:])

@@ -199,3 +199,10 @@ def test_case_34_a_zero_point_of_another_type_is_refused():
     p = plan("quantize")
     p.tensor("z")["dtype"] = 3
     assert not survives(p)
+
+
+def test_case_32_a_message_that_quotes_broken_text_is_one_line_of_utf8():
+    p = plan("conv")
+    block = pack_attrs({"auto_pad": "MARK"}).replace(b"MARK", b"\n\xffA\x1b")
+    p.set_attrs(next(n for n in p.nodes if n["attrs_bytes"]), block)
+    refused(p, r"\?\?A\?")

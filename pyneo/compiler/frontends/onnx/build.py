@@ -174,7 +174,7 @@ class Importer:
                     f"operator set {version} of domain {domain or 'ai.onnx'!r} has no operator of that name"
                 )
         attrs = read_attributes(proto.attribute, self.files, scope.bound)
-        outputs = [self.define(name) if name else None for name in proto.output]
+        outputs = [self.define(name) if name else self.unnamed(s, k) for k, name in enumerate(proto.output)]
         if function is not None:
             self.inline(key, function, inputs, outputs, attrs)
             return
@@ -189,6 +189,15 @@ class Importer:
         if v is None:
             raise Problem(f"it reads {name!r}, which no input, initialiser or node before it provides")
         return v
+
+    def unnamed(self, schema: onnx.defs.OpSchema | None, k: int) -> Value | None:
+        """Output k that the model leaves out: None if it is optional, else a value that nothing reads."""
+        if schema is None or not schema.outputs:
+            return None
+        formal = schema.outputs[min(k, len(schema.outputs) - 1)]
+        if formal.option == onnx.defs.OpSchema.FormalParameterOption.Optional:
+            return None
+        return Value(self.unique(f"{self.where}/unused"))
 
     def define(self, name: str) -> Value:
         """The value a node's output name stands for from here on."""
