@@ -112,7 +112,9 @@ Status Model::load() {
     t.name = plan_.string(r.name);
   }
   PN_TRY(nodes_.allocate(plan_.node_count()));
-  const Tier tier = host_target().tier;
+  target_ = host_target();
+  if (plan_.header().tier < static_cast<uint32_t>(target_.tier)) target_.tier = static_cast<Tier>(plan_.header().tier);
+  const Tier tier = target_.tier;
   for (int32_t i = 0; i < plan_.node_count(); ++i) {
     const NodeRecord& r = plan_.node(i);
     ModelNode& n = nodes_[i];

@@ -53,6 +53,8 @@ class Model {
   // Writes an input's shape with its symbols and their bounds, "[N<=8, 3, H, W]".
   const char* format_input_shape(int32_t input, char* out, size_t n) const;
   format::Span manifest() const { return package_.manifest; }
+  // This machine at the plan's tier: a plan for AVX2 keeps its blocks of 8 on an AVX-512 machine.
+  const Target& target() const { return target_; }
   const Array<ModelTensor>& tensors() const { return tensors_; }
   const Array<ModelNode>& nodes() const { return nodes_; }
   const ModelTensor& tensor(int64_t i) const { return tensors_[i]; }
@@ -79,6 +81,7 @@ class Model {
   std::atomic<int32_t> refs_{1};
   format::PackageView package_;
   format::PlanView plan_;
+  Target target_;
   Array<ModelTensor> tensors_;
   Array<ModelNode> nodes_;
   void* owned_ = nullptr;

@@ -4,6 +4,7 @@
 namespace pyneo {
 
 Status NodeWorkspace::allocate(const Model& model) {
+  target = &model.target();
   int64_t widest = 0, outputs = 0;
   for (int64_t i = 0; i < model.nodes().size(); ++i) {
     const ModelNode& n = model.nodes()[i];
@@ -23,7 +24,7 @@ KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w) {
   q.in = w.descs.data();
   q.out = w.descs.data() + n.n_in;
   q.values = w.values.data();
-  q.target = &host_target();
+  q.target = w.target;
   return q;
 }
 

@@ -13,6 +13,7 @@ struct NodeWorkspace {
   Array<const TensorDesc*> descs;   // inputs, then outputs; nullptr = absent
   Array<const void*> values;        // of inputs, where known
   Array<TensorDesc> inferred;       // of outputs
+  const Target* target = nullptr;
 
   Status allocate(const Model& model);
 };

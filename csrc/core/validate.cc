@@ -59,6 +59,7 @@ Status Model::check_open_tensor(int64_t i) const {
   if (t.storage != kStorageArena && t.storage != kStorageInput && t.storage != kStorageOutput) {
     return bad(t.name, "only inputs, outputs and intermediate results may have open dims");
   }
+  if (t.offset < 0) return bad(t.name, "impossible offset");
   Shape known = t.desc.shape;
   for (int k = 0; k < t.desc.shape.rank; ++k) {
     const int64_t d = t.desc.shape[k];
