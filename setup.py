@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,18 @@ class CMakeBuild(build_ext):
             f"-DPYNEO_PACKAGE_DIR={package_dir}", f"-DPython_EXECUTABLE={sys.executable}",
         ]  # fmt: skip
         subprocess.run(configure, check=True)
+        self.native_dir = package_dir
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
         build = ["cmake", "--build", str(build_dir), "--target", "_core", "pyneo", "-j", jobs]
         subprocess.run(build, check=True)
+
+    def copy_extensions_to_source(self) -> None:
+        """In place and editable builds: what _core needs beside it goes into the source tree as well."""
+        super().copy_extensions_to_source()
+        target = ROOT / "pyneo"
+        if self.native_dir != target:
+            shutil.copy2(self.native_dir / "libpyneo.so", target / "libpyneo.so")
+            shutil.copytree(self.native_dir / "include", target / "include", dirs_exist_ok=True)
 
 
 setup(
