@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/context.h"
 
-#include <time.h>
-
 #include <new>
 
 #include "core/abi.h"
+#include "core/clock.h"
 
 namespace pyneo {
 namespace {
-
-uint64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
-}
 
 uint8_t g_nothing[64];  // stands for the buffer of a tensor without elements
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the compiler asks of the core: operators, their shapes and values, kernels, packing.
-#include <time.h>
-
 #include <cstring>
 
 #include "core/abi.h"
+#include "core/clock.h"
 #include "core/memory.h"
 #include "kernels/kernel.h"
 #include "ops/op.h"
@@ -106,12 +105,6 @@ Target read_target(const pn_target* t) {
   r.l2_bytes = t->l2_bytes;
   r.l3_bytes = t->l3_bytes;
   return r;
-}
-
-uint64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
 // Runs one node on the caller's buffers: the reference kernel, or `kernel` with the packed operand given plain.
