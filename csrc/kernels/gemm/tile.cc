@@ -151,8 +151,37 @@ void Epilogue::clamps(Finish* f) const {
   f->clamp_post = set_clamp(post, &f->post_lo, &f->post_hi);
 }
 
+namespace {
+
+// Whole vectors are stored where they belong, and what is no clamp runs over them there, in L1.
+void run_in_place(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
+                  const float* bias, const float* ahead, const Epilogue& e, const Scatter& s, float* y, const float* z) {
+  Finish f{bias, false, false, 0, 0, 0, 0, s.out_vec, s.out_pixel, s.out_row, ahead};
+  const bool stored_sum = is_clamp(e.act.kind);  // in registers: act and, behind it, z
+  if (stored_sum) f.clamp_act = set_clamp(e.act, &f.act_lo, &f.act_hi);
+  fn(walk, x, w, f, y, stored_sum ? z : nullptr);
+  // Runs of adjacent floats: a row of blocked pixels, or the vectors of a plain one.
+  const int across = s.out_pixel == kVec ? cols : 1, wide = across == 1 && s.out_vec == kVec ? vecs : 1;
+  const int64_t n = int64_t{across} * wide * kVec;
+  for (int p = 0; p < rows * cols; p += across) {
+    for (int v = 0; v < vecs; v += wide) {
+      const int64_t at = (p / cols) * s.out_row + (p % cols) * s.out_pixel + v * s.out_vec;
+      if (!stored_sum) {
+        act_rows(e.act, y + at, n);
+        for (int64_t i = 0; i < n && z != nullptr; i += kVec) store(y + at + i, load(y + at + i) + load(z + at + i));
+      }
+      act_rows(e.post, y + at, n);
+    }
+  }
+}
+
+}  // namespace
+
 void run_buffered(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
                   const float* bias, const float* ahead, const Epilogue& e, const Scatter& s, float* y, const float* z) {
+  if (s.lane == 1 && s.live == vecs * kVec) {
+    return run_in_place(fn, rows, cols, vecs, walk, x, w, bias, ahead, e, s, y, z);
+  }
   alignas(64) float tile_buffer[kTilePixels * kPanel];
   const int width = vecs * kVec, pixels = rows * cols;
   const Finish f{bias, false, false, 0, 0, 0, 0, kVec, width, int64_t{cols} * width, ahead};
