@@ -19,6 +19,15 @@ _MIN_PIECES_PER_THREAD = 4
 _MAX_THREADS = 8
 
 
+def sha256(data: Buffer) -> bytes:
+    """SHA-256 by the library that checks signatures: loading hashlib's besides would cost 5 MB and 5 ms."""
+    from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
+    state = Hash(SHA256())
+    state.update(data)
+    return state.finalize()
+
+
 def digest(data: Buffer) -> bytes:
     """The digest of a section in memory."""
     view = memoryview(data)
@@ -28,11 +37,9 @@ def digest(data: Buffer) -> bytes:
 
 def digest_range(fetch: Callable[[int, int], Buffer], begin: int, end: int, threads: int = 0) -> bytes:
     """The digest of the bytes [begin, end), each fetched once; `threads` 0: all that the process may use."""
-    from hashlib import sha256
-
     starts = range(begin, end, PIECE)
     if len(starts) <= 1:
-        return sha256(fetch(begin, end)).digest()
+        return sha256(fetch(begin, end))
     digests = [b""] * len(starts)
     workers = min(
         threads or len(os.sched_getaffinity(0)), _MAX_THREADS, len(starts) // _MIN_PIECES_PER_THREAD
@@ -42,7 +49,7 @@ def digest_range(fetch: Callable[[int, int], Buffer], begin: int, end: int, thre
     def work(first: int, step: int) -> None:
         try:
             for i in range(first, len(starts), step):
-                digests[i] = sha256(fetch(starts[i], min(starts[i] + PIECE, end))).digest()
+                digests[i] = sha256(fetch(starts[i], min(starts[i] + PIECE, end)))
                 if failures:
                     return
         except BaseException as e:
@@ -61,4 +68,4 @@ def digest_range(fetch: Callable[[int, int], Buffer], begin: int, end: int, thre
             t.join()
     if failures:
         raise failures[0]
-    return sha256(b"".join(digests)).digest()
+    return sha256(b"".join(digests))

@@ -41,15 +41,15 @@ def sign(manifest: bytes, key: PrivateKey) -> Signature:
 
 def encode(signatures: Iterable[Signature]) -> bytes:
     """The envelope's bytes."""
-    from base64 import b64encode
+    from binascii import b2a_base64
 
-    listed = [{"keyid": s.keyid, "sig": b64encode(s.sig).decode()} for s in signatures]
+    listed = [{"keyid": s.keyid, "sig": b2a_base64(s.sig, newline=False).decode()} for s in signatures]
     return canonical({"payloadType": PAYLOAD_TYPE, "signatures": listed})
 
 
 def decode(data: bytes) -> list[Signature]:
     """The envelope's signatures; SignatureError if it is not exactly what `encode` writes."""
-    from base64 import b64decode, b64encode
+    from binascii import a2b_base64, b2a_base64
 
     broken = SignatureError(
         "the signature section is not a valid envelope; sign the package again", "bad-signature"
@@ -75,10 +75,10 @@ def decode(data: bytes) -> list[Signature]:
         if not isinstance(keyid, str) or not isinstance(text, str) or len(keyid) != 64:
             raise broken
         try:
-            sig = b64decode(text, validate=True)
+            sig = a2b_base64(text, strict_mode=True)
         except ValueError:
             raise broken from None
-        if len(sig) != 64 or b64encode(sig).decode() != text:
+        if len(sig) != 64 or b2a_base64(sig, newline=False).decode() != text:
             raise broken
         out.append(Signature(keyid, sig))
     if len({s.keyid for s in out}) != len(out):

@@ -8,6 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyneo.errors import SignatureError
+from pyneo.package.digest import sha256
 from pyneo.package.files import sync_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ _SMALL_ORDER_Y = frozenset((0, 1, _P - 1, _Y8, _P - _Y8))
 
 def key_id(raw: bytes) -> str:
     """The id of a raw public key."""
-    from hashlib import sha256
-
-    return sha256(raw).hexdigest()
+    return sha256(raw).hex()
 
 
 class PublicKey:
@@ -62,9 +61,9 @@ class PublicKey:
         return True
 
     def to_pem(self) -> bytes:
-        from base64 import b64encode
+        from binascii import b2a_base64
 
-        return f"{_BEGIN}\n{b64encode(_SPKI_PREFIX + self.raw).decode()}\n{_END}\n".encode()
+        return f"{_BEGIN}\n{b2a_base64(_SPKI_PREFIX + self.raw).decode()}{_END}\n".encode()
 
 
 class PrivateKey:
@@ -204,7 +203,7 @@ def load_public_keys(source: Any) -> list[PublicKey]:
 
 
 def _parse_pem(pem: bytes, where: str) -> list[PublicKey]:
-    from base64 import b64decode
+    from binascii import a2b_base64
 
     if b"PRIVATE KEY-----" in pem:
         raise SignatureError(f"{where} is a private key; trust takes the public one (.pub)", "bad-key")
@@ -216,7 +215,7 @@ def _parse_pem(pem: bytes, where: str) -> list[PublicKey]:
             body = []
         elif line == _END and body is not None:
             try:
-                der = b64decode("".join(body), validate=True)
+                der = a2b_base64("".join(body), strict_mode=True)
             except ValueError:
                 der = b""
             if len(der) != 44 or not der.startswith(_SPKI_PREFIX):
