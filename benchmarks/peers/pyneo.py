@@ -25,8 +25,12 @@ def why_not(model: Path) -> str | None:
 
 
 def prepare(model: Path, out: Path) -> Path:
+    import compileall
+
     import pyneo
 
+    # The peers were installed, with byte code; a source tree may have none yet.
+    compileall.compile_dir(str(Path(pyneo.__file__).parent), quiet=1)
     key = out / "benchmark"
     if not key.with_suffix(".key").exists():
         pyneo.keygen(key)
