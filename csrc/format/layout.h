@@ -74,7 +74,7 @@ struct PlanHeader {
 static_assert(sizeof(PlanHeader) == 160, "on disk");
 
 enum PlanFlags : uint32_t {
-  kPlanDynamic = 1,         // some shapes are bound at run time: offsets are planned then
+  kPlanDynamic = 1,         // some shapes are bound at run time, or there are subgraphs: offsets are planned then
 };
 
 enum Storage : uint8_t {
@@ -86,11 +86,14 @@ enum Storage : uint8_t {
   kStorageState = 5,        // offset in the session's state
 };
 
+constexpr uint8_t kOpenRank = 255;
+constexpr int kMaxGraphDepth = 16;
+
 struct TensorRecord {
   uint32_t name;            // string offset
-  uint8_t dtype;            // core::DType
+  uint8_t dtype;            // core::DType; 0: open (intermediate results of a dynamic plan)
   uint8_t layout;           // core::Layout
-  uint8_t rank;
+  uint8_t rank;             // kOpenRank: open (the same, and outputs)
   uint8_t storage;          // Storage
   int32_t alias_of;         // tensor index if storage is alias, else -1
   uint32_t flags;           // 0
@@ -111,8 +114,8 @@ struct NodeRecord {
   int32_t scratch;          // tensor index, -1 = none
   uint64_t attrs_offset;    // in the attrs table
   uint32_t attrs_bytes;     // 0 = no attributes
-  uint16_t subgraph;        // first graph index of a control-flow node, 0 = none
-  uint16_t subgraphs;       // how many follow
+  uint16_t subgraph;        // first graph of a control-flow node, 0 = none; greater than the node's own graph
+  uint16_t subgraphs;       // how many: If then, else; Loop and Scan body
 };
 static_assert(sizeof(NodeRecord) == 40, "on disk");
 
