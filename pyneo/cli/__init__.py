@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-COMMANDS = ("keygen", "compile", "sign", "verify", "inspect", "run", "bench", "demo")
+COMMANDS = ("keygen", "compile", "tune", "sign", "verify", "inspect", "run", "bench", "demo")
 
 _EPILOG = """examples:
   pyneo keygen publisher

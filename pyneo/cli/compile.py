@@ -30,6 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", default="fp32", help="fp32 (default)")
     parser.add_argument(
+        "--tune", action="store_true", help="choose kernels by timing them on this machine (see pyneo tune)"
+    )
+    parser.add_argument(
         "--key", action="append", default=[], metavar="KEY", help="sign with this .key file; repeatable"
     )
     parser.add_argument("--name", help="name in the manifest (default: the model's)")
@@ -63,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
         return 2
     import pyneo
 
-    shapes = {name: _dims(text) for name, text in pairs(args.shape, "--shape").items()}
+    shapes = {name: dims(text) for name, text in pairs(args.shape, "--shape").items()}
     package = pyneo.compile(
         args.model, args.target, shapes=shapes or None, precision=args.precision, name=args.name,
         version=args.version, release=args.release, expires=args.expires,
         metadata=pairs(args.metadata, "--metadata"), devices=args.for_device, tenants=args.for_tenant,
-        progress=False if args.quiet else None,
+        tune=args.tune, progress=False if args.quiet else None,
     )  # fmt: skip
     output = args.output or os.path.splitext(args.model)[0] + ".neo"
     package.save(output, keys=args.key)
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dims(text: str) -> list[int | str]:
+def dims(text: str) -> list[int | str]:
     return [
         int(d) if d.strip().isdigit() else d.strip() for d in text.replace("x", ",").split(",") if d.strip()
     ]

@@ -98,13 +98,14 @@ class Kernel:
     thread_scratch_bytes: int
 
 
-def _outputs(node: Node, layout: Layout | None = None) -> list[tuple[int, tuple[int, ...], int]]:
+def described_outputs(node: Node) -> list[tuple[int, tuple[int, ...], int]]:
+    """(dtype, shape, layout) of every output; an absent one is an empty float32 tensor."""
     outputs: list[tuple[int, tuple[int, ...], int]] = []
     for v in node.outputs:
         if v is None:
             outputs.append((int(DType.F32), (0,), 0))
         else:
-            outputs.append((int(v.dtype), v.dims, int(v.layout if layout is None else layout)))
+            outputs.append((int(v.dtype), v.dims, int(v.layout)))
     return outputs
 
 
@@ -145,8 +146,8 @@ def _kernels(node: Node, target: dict[str, int], sample: int | None) -> list[Ker
 def pack(node: Node, kernel: Kernel, target: dict[str, int]) -> np.ndarray:
     """The node's packed constant as the kernel reads it."""
     packed: np.ndarray = _core.kernel_pack(
-        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], _outputs(node), kernel.name,
-        kernel.packed_bytes, target,
+        node.op, pack_attrs(node.attrs), [_operand(v) for v in node.inputs], described_outputs(node),
+        kernel.name, kernel.packed_bytes, target,
     )  # fmt: skip
     return packed
 

@@ -12,6 +12,7 @@ import pyneo
 from pyneo.compiler.frontends.onnx import load_onnx
 from pyneo.compiler.ir.graph import DType, Graph, Value
 from pyneo.compiler.lower.lower import lower
+from pyneo.compiler.lower.tune import Tuner
 from pyneo.compiler.passes import optimise
 from pyneo.compiler.progress import Progress
 from pyneo.compiler.report import make_report
@@ -44,6 +45,7 @@ def compile(
     metadata: Mapping[str, str] | None = None,
     devices: Sequence[str] = (),
     tenants: Sequence[str] = (),
+    tune: bool = False,
     progress: bool | None = None,
 ) -> Package:
     """Compiles an ONNX model into a package.
@@ -54,7 +56,9 @@ def compile(
     the model leaves open and `shapes` does not fix stay symbols.
     precision: "fp32". version, release, expires, metadata: what the manifest says of the model; release
     only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
-    it. progress: None shows progress on a terminal.
+    it. tune: time the candidate kernels on this machine, which must be of the target's kind, rather than go
+    by the cost model; times are kept in $PYNEO_CACHE or the user's cache folder. progress: None shows
+    progress on a terminal.
 
     Raises CompileError, whose `problems` lists every unsupported operator and contradiction at once, and
     TargetError for an unknown target.
@@ -63,13 +67,16 @@ def compile(
         raise CompileError(f"precision '{precision}' is not available; this release compiles to 'fp32'")
     machine = find(target)
     with Progress(progress) as show:
+        tuner = Tuner(machine, progress=show) if tune else None
         show("reading the model")
         graph = load_onnx(model, shapes)
         inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
         _declare_symbols(graph)
         optimise(graph, progress=show)
         show("choosing kernels and packing weights")
-        lowered = lower(graph, machine)
+        lowered = lower(graph, machine, tuner)
+        if tuner is not None:
+            tuner.save()
         show("writing the package")
         for value, public in zip([*graph.inputs, *graph.outputs], [*inputs, *outputs], strict=True):
             value.name = public

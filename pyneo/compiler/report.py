@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pyneo.compiler.lower.layouts import Tuning
 from pyneo.compiler.lower.lower import Lowered
 from pyneo.compiler.targets.target import Target
 
@@ -48,6 +49,7 @@ class Report:
     views: int
     steps: list[Step]
     memory: list[Span] = field(default_factory=list)
+    tuning: Tuning | None = None  # where the compiler measured
 
     @property
     def reference_steps(self) -> list[Step]:
@@ -76,6 +78,12 @@ class Report:
         ]
         kernels = Counter(s.kernel or "(reference)" for s in self.steps)
         lines += [f"  kernel    {n:4d} x {k}" for k, n in kernels.most_common()]
+        if self.tuning is not None:
+            gain = 1 - self.tuning.measured_us / self.tuning.estimated_us if self.tuning.estimated_us else 0.0
+            lines.append(
+                f"  tuning    {self.tuning.measured_us / 1e3:.3f} ms by measured times,"
+                f" {gain:.1%} below the cost model's choice; {len(self.tuning.swaps)} nodes changed"
+            )
         return "\n".join(lines)
 
 
@@ -104,4 +112,5 @@ def make_report(model: str, target: Target, lowered: Lowered) -> Report:
         views=len(lowered.views.gone),
         steps=steps,
         memory=memory,
+        tuning=lowered.choice.tuning,
     )

@@ -3,21 +3,29 @@
 
 Each node has a few options: a kernel with the layout of its activations on the way in and out. The choice
 minimises the sum of kernel costs and reorder costs over the whole graph: it starts from blocked layouts
-wherever a kernel takes them and then improves one node at a time until nothing gets cheaper.
+wherever a kernel takes them and then improves one node at a time until nothing gets cheaper. Costs are the
+core's estimates; with a tuner, times measured on this machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pyneo.compiler import core
 from pyneo.compiler.ir.graph import DType, Graph, Layout, Node, Value
+from pyneo.compiler.lower.tune import Tuner, reorder_node
 from pyneo.compiler.targets.target import Target
 
 _SWEEPS = 30
 # Without a fast kernel the portable reference runs: a price per byte that any fast kernel beats.
 _REFERENCE_US_PER_BYTE = 2e-3
 _REORDER_US_PER_BYTE = 1.2e-4
+# What the tuner times of a node in one pair of layouts: estimates beyond this many times the least, and
+# kernels beyond so many, are not worth a measurement.
+_TUNE_WITHIN = 6.0
+_TUNE_AT_MOST = 6
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,28 @@ class Option:
     layout_in: Layout
     layout_out: Layout
     kernel: core.Kernel | None
-    cost_us: float
+    cost_us: float  # what the choice goes by
+    estimate_us: float  # what the core's cost model says
+
+
+class Swap(NamedTuple):
+    """A node for which the measured times changed the choice: kernel names and the two measured times."""
+
+    node: str
+    op: str
+    estimated: str
+    measured: str
+    estimated_us: float
+    measured_us: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning found: times of the whole graph as the cost model chooses, and as the measurements do."""
+
+    estimated_us: float
+    measured_us: float
+    swaps: tuple[Swap, ...]
 
 
 @dataclass
@@ -37,16 +66,23 @@ class Choice:
     options: dict[Node, list[Option]] = field(default_factory=dict)
     picked: dict[Node, Option] = field(default_factory=dict)
     reorders: int = 0
+    tuning: Tuning | None = None
 
 
-def assign(graph: Graph, target: Target) -> Choice:
+def assign(graph: Graph, target: Target, tuner: Tuner | None = None) -> Choice:
     """Picks a kernel for every node and inserts the Reorder nodes that the picks need."""
     block = Layout(target.block)
     choice = Choice()
     for node in graph.nodes:
-        choice.options[node] = _options(node, block, target)
-        choice.picked[node] = min(choice.options[node], key=lambda o: (not _blocked(o), o.cost_us))
-    _improve(graph, choice)
+        choice.options[node] = _options(node, block, target, tuner)
+    reorders = _Reorders(target, tuner)
+    _choose(graph, choice, lambda o: o.estimate_us, reorders.estimate)
+    if tuner is not None:
+        estimated = dict(choice.picked)
+        _choose(graph, choice, lambda o: o.cost_us, reorders.measured)
+        if _total(graph, choice.picked, reorders.measured) > _total(graph, estimated, reorders.measured):
+            choice.picked = dict(estimated)  # both searches are local: the better of their ends
+        choice.tuning = _compare(graph, estimated, choice.picked, reorders.measured)
     _apply(graph, choice, target)
     return choice
 
@@ -75,9 +111,9 @@ def _bound(node: Node) -> bool:
     return all(v.samples and v.samples[0].value is not None for v in outputs)
 
 
-def _options(node: Node, block: Layout, target: Target) -> list[Option]:
+def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> list[Option]:
     if _bound(node):
-        return [Option(Layout.PLAIN, Layout.PLAIN, None, 0.0)]
+        return [Option(Layout.PLAIN, Layout.PLAIN, None, 0.0, 0.0)]
     inputs = [v for v in node.inputs if blockable(v)]
     outputs = [v for v in node.outputs if blockable(v)]
     combos = [(Layout.PLAIN, Layout.PLAIN)]
@@ -89,11 +125,16 @@ def _options(node: Node, block: Layout, target: Target) -> list[Option]:
     for layout_in, layout_out in combos:
         _set_layouts(node, layout_in, layout_out)
         found = [k for k in core.kernels(node, target.native) if _packable(node, k)]
-        if found:
-            options.append(Option(layout_in, layout_out, found[0], found[0].cost_us))
+        if found and tuner is None:
+            options.append(Option(layout_in, layout_out, found[0], found[0].cost_us, found[0].cost_us))
+        elif found and tuner is not None:
+            near = [k for k in found if k.cost_us <= found[0].cost_us * _TUNE_WITHIN][:_TUNE_AT_MOST]
+            times = tuner.times(node, near)
+            options += [Option(layout_in, layout_out, k, times[k.name], k.cost_us) for k in near]
         elif layout_in is layout_out is Layout.PLAIN:
             moved = sum(_bytes(v) for v in [*node.inputs, *node.outputs] if v is not None)
-            options.append(Option(layout_in, layout_out, None, moved * _REFERENCE_US_PER_BYTE))
+            cost = moved * _REFERENCE_US_PER_BYTE
+            options.append(Option(layout_in, layout_out, None, cost, cost))
     _set_layouts(node, Layout.PLAIN, Layout.PLAIN)
     return options
 
@@ -121,31 +162,85 @@ def _bytes(v: Value) -> int:
     return n
 
 
-def _reorder_us(v: Value, block: int) -> float:
-    return 0.0 if free_reorder(v, block) else 0.5 + 2 * _bytes(v) * _REORDER_US_PER_BYTE
+class _Reorders:
+    """Prices of layout changes: (value, from, to) -> microseconds."""
+
+    def __init__(self, target: Target, tuner: Tuner | None) -> None:
+        self._target = target
+        self._tuner = tuner
+
+    def estimate(self, v: Value, frm: Layout, to: Layout) -> float:
+        if free_reorder(v, max(frm, to)):
+            return 0.0
+        return 0.5 + 2 * _bytes(v) * _REORDER_US_PER_BYTE
+
+    def measured(self, v: Value, frm: Layout, to: Layout) -> float:
+        if self._tuner is None or free_reorder(v, max(frm, to)):
+            return self.estimate(v, frm, to)
+        node = reorder_node(v, frm, to)
+        return min(self._tuner.times(node, core.kernels(node, self._target.native)).values())
 
 
-def _improve(graph: Graph, choice: Choice) -> None:
+_Reorder = Callable[[Value, Layout, Layout], float]
+_Cost = Callable[[Option], float]
+
+
+def _layout_of(picked: Mapping[Node, Option], v: Value) -> Layout:
+    return picked[v.producer].layout_out if v.producer is not None else Layout.PLAIN
+
+
+def _choose(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> None:
+    """Picks an option for every node: the cheapest alone, blocked where possible, then improved."""
+    for node in graph.nodes:
+        choice.picked[node] = min(choice.options[node], key=lambda o: (not _blocked(o), cost(o)))
+    _improve(graph, choice, cost, reorder)
+
+
+def _total(graph: Graph, picked: Mapping[Node, Option], reorder: _Reorder) -> float:
+    """Microseconds of the picks and of the layout changes between them."""
+    us = sum(o.cost_us for o in picked.values())
+    seen: set[tuple[int, Layout]] = set()
+    readers = [(v, picked[n].layout_in) for n in graph.nodes for v in n.inputs if v is not None]
+    for v, layout in [*readers, *((v, Layout.PLAIN) for v in graph.outputs)]:
+        if blockable(v) and layout is not _layout_of(picked, v) and (id(v), layout) not in seen:
+            seen.add((id(v), layout))
+            us += reorder(v, _layout_of(picked, v), layout)
+    return us
+
+
+def _compare(
+    graph: Graph, estimated: Mapping[Node, Option], measured: Mapping[Node, Option], reorder: _Reorder
+) -> Tuning:
+    def name(o: Option) -> str:
+        return o.kernel.name if o.kernel else ""
+
+    swaps = tuple(
+        Swap(n.name, n.op, name(estimated[n]), name(measured[n]), estimated[n].cost_us, measured[n].cost_us)
+        for n in graph.nodes
+        if name(estimated[n]) != name(measured[n])
+    )
+    return Tuning(_total(graph, estimated, reorder), _total(graph, measured, reorder), swaps)
+
+
+def _improve(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> None:
     users = graph.users()
     outputs = {id(v) for v in graph.outputs}
 
-    def layout_of(v: Value) -> Layout:
-        return choice.picked[v.producer].layout_out if v.producer is not None else Layout.PLAIN
-
     def price(node: Node, o: Option) -> float:
-        total = o.cost_us
-        block = max(int(o.layout_in), int(o.layout_out), 8)
+        total = cost(o)
         for v in node.inputs:
-            if v is not None and blockable(v) and layout_of(v) is not o.layout_in:
-                total += _reorder_us(v, block)
+            if v is not None and blockable(v):
+                made = _layout_of(choice.picked, v)
+                if made is not o.layout_in:
+                    total += reorder(v, made, o.layout_in)
         for v in node.outputs:
             if v is None or not blockable(v):
                 continue
             wanted = {choice.picked[u].layout_in for u in users.get(v, [])}
             if id(v) in outputs:
                 wanted.add(Layout.PLAIN)
-            if wanted - {o.layout_out}:
-                total += _reorder_us(v, block)
+            for layout in wanted - {o.layout_out}:
+                total += reorder(v, o.layout_out, layout)
         return total
 
     for _ in range(_SWEEPS):
@@ -179,7 +274,7 @@ def _apply(graph: Graph, choice: Choice, target: Target) -> None:
             y = Value(graph.fresh_name(v.name), v.dtype, v.shape, layout=layout, samples=v.samples)
             node = Node("Reorder", graph.fresh_name(f"{v.name}/reorder"), [v], [y])
             found = core.kernels(node, target.native)
-            picked = Option(v.layout, layout, found[0], found[0].cost_us)
+            picked = Option(v.layout, layout, found[0], found[0].cost_us, found[0].cost_us)
             node.kernel = found[0].name
             choice.picked[node] = picked
             choice.reorders += 1

@@ -13,6 +13,7 @@ from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
 from pyneo.compiler.lower import layouts
 from pyneo.compiler.lower.memory import MemoryPlan, list_values, plan_memory
 from pyneo.compiler.lower.plan import write_plan
+from pyneo.compiler.lower.tune import Tuner
 from pyneo.compiler.lower.views import Views, find_views
 from pyneo.compiler.targets.target import TIERS, Target
 
@@ -34,10 +35,10 @@ class Lowered:
         return [n for n in self.graph.nodes if id(n) not in self.views.gone]
 
 
-def lower(graph: Graph, target: Target) -> Lowered:
+def lower(graph: Graph, target: Target, tuner: Tuner | None = None) -> Lowered:
     """Chooses kernels and layouts, packs weights, plans memory, writes the plan. Changes the graph."""
     _own_outputs(graph)
-    choice = layouts.assign(graph, target)
+    choice = layouts.assign(graph, target, tuner)
     _pack_weights(graph, choice, target)
     _share_constants(graph)
     if graph.is_dynamic:  # views and memory are decided when shapes are bound
