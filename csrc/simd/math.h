@@ -9,7 +9,7 @@
 //   log        2     denormals included; 0 -> -inf, negative -> NaN
 //   log1p01    3     log(1 + x) for x in [0, 1]
 //   tanh       4
-//   sigmoid    4     down to results of 1e-37; denormal results keep their magnitude only
+//   sigmoid    5     4 from -40 on; results below 1e-37 keep their magnitude only, below 5e-39 they are 0
 //   erf        6
 //
 // NaN goes in, NaN comes out. Coefficients are relative minimax fits (Lawson's iteration, made for these
@@ -20,9 +20,6 @@
 #include <cmath>
 
 #include "simd/vec.h"
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 namespace pyneo {
 namespace PN_TIER {
@@ -118,7 +115,31 @@ PN_INLINE VF vtanh(VF x) {
   return e / (e + 2.0f);
 }
 
-PN_INLINE VF vsigmoid(VF x) { return 1.0f / (1.0f + vexp(-x)); }
+// 1 + exp(-x), for quotients: where exp(-x) leaves the range of floats it is infinity, where it adds
+// nothing it stays anywhere below.
+PN_INLINE VF vone_plus_exp_neg(VF x) {
+  x = vclamp(x, -89.0f, 87.0f);
+  const VF t = x * -1.44269504f + kRoundMagic, n = t - kRoundMagic;
+#if defined(__FMA__) || defined(__aarch64__)
+  const VF f = x + n * 0.693147181f;  // the product is exact, and the constant is off by 2e-9
+#else
+  const VF f = x + n * 0.693359375f + n * -2.12194440e-4f;
+#endif
+  VF p = f * 0.00138145411f - 0.00836874539f;  // exp(-f)
+  p = p * f + 0.0416683908f;
+  p = p * f - 0.166665204f;
+  p = p * f + 0.499999934f;
+  p = p * f - 1.0f;
+  p = p * f + 1.0f;
+#if defined(__AVX512F__)
+  return 1.0f + reinterpret_cast<VF>(_mm512_maskz_scalef_ps(0xffff, reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
+#else
+  return 1.0f + p * as_float((as_bits(t) - kRoundMagicBits + 127u) << 23);  // 128 makes infinity
+#endif
+}
+
+PN_INLINE VF vsigmoid(VF x) { return 1.0f / vone_plus_exp_neg(x); }
+PN_INLINE VF vsilu(VF x) { return x / vone_plus_exp_neg(x); }
 
 PN_INLINE VF verf(VF x) {
   const VF c = vclamp(x, -3.925f, 3.925f), t = c * c;

@@ -10,6 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #ifndef PN_TIER
 #error "simd/vec.h belongs to sources that are compiled once per tier"
 #endif
@@ -35,8 +39,17 @@ PN_INLINE VF splat(float x) { return x - VF{}; }
 PN_INLINE VI splat_i(int32_t x) { return x - VI{}; }
 PN_INLINE VF select(VI mask, VF a, VF b) { return reinterpret_cast<VF>((reinterpret_cast<VI>(a) & mask) | (reinterpret_cast<VI>(b) & ~mask)); }
 // NaN in `a` passes through both (as in `x < lo ? lo : x`).
+// One instruction where the tier has it; compilers make two of the expression.
+#if defined(__AVX512F__)
+PN_INLINE VF vmax(VF a, VF b) { return reinterpret_cast<VF>(_mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a))); }
+PN_INLINE VF vmin(VF a, VF b) { return reinterpret_cast<VF>(_mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a))); }
+#elif defined(__AVX2__)
+PN_INLINE VF vmax(VF a, VF b) { return reinterpret_cast<VF>(_mm256_max_ps(reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(a))); }
+PN_INLINE VF vmin(VF a, VF b) { return reinterpret_cast<VF>(_mm256_min_ps(reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(a))); }
+#else
 PN_INLINE VF vmax(VF a, VF b) { return a < b ? b : a; }
 PN_INLINE VF vmin(VF a, VF b) { return a > b ? b : a; }
+#endif
 PN_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
 PN_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }  // truncates
 

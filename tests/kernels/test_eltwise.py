@@ -31,7 +31,7 @@ EXACT = [
     ("Exp", np.exp, 2, -104, 90),
     ("Log", np.log, 2, 1e-45, 3e38),
     ("Tanh", np.tanh, 4, -100, 100),
-    ("Sigmoid", sigmoid, 4, -84, 100),
+    ("Sigmoid", sigmoid, 5, -84, 100),
     ("Erf", np.vectorize(erf), 6, -10, 10),
     ("Softplus", softplus, 4, -84, 100),
     ("Elu", lambda x: np.where(x < 0, np.expm1(x), x), 4, -100, 100),

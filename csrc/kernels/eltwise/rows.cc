@@ -38,7 +38,7 @@ void map_vectors(Fn f, float alpha, float beta, RowOperand a, RowOperand b, floa
     case Fn::kCeil: return loop1(a, y, end, [](VF x) { return vceil(x); });
     case Fn::kRound: return loop1(a, y, end, [](VF x) { return vround(x); });
     case Fn::kSquare: return loop1(a, y, end, [](VF x) { return x * x; });
-    case Fn::kSwish: return loop1(a, y, end, [=](VF x) { return x / (1.0f + vexp(x * -alpha)); });
+    case Fn::kSwish: return loop1(a, y, end, [=](VF x) { return x / vone_plus_exp_neg(x * alpha); });
     case Fn::kAffine: return loop1(a, y, end, [=](VF x) { return x * alpha + beta; });
     case Fn::kNone: return loop1(a, y, end, [](VF x) { return x; });
     case Fn::kRelu: return loop1(a, y, end, [](VF x) { return vmax(x, VF{}); });
@@ -46,7 +46,7 @@ void map_vectors(Fn f, float alpha, float beta, RowOperand a, RowOperand b, floa
     case Fn::kLeakyRelu: return loop1(a, y, end, [=](VF x) { return select(x < 0.0f, x * alpha, x); });
     case Fn::kSigmoid: return loop1(a, y, end, [](VF x) { return vsigmoid(x); });
     case Fn::kTanh: return loop1(a, y, end, [](VF x) { return vtanh(x); });
-    case Fn::kSilu: return loop1(a, y, end, [](VF x) { return x / (1.0f + vexp(-x)); });
+    case Fn::kSilu: return loop1(a, y, end, [](VF x) { return vsilu(x); });
     case Fn::kHardSigmoid:
       return loop1(a, y, end, [=](VF x) { return vclamp(x * alpha + beta, 0.0f, 1.0f); });
     case Fn::kHardSwish:
