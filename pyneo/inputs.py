@@ -64,7 +64,7 @@ def as_array(value: Any, info: TensorInfo) -> Array:
             f"input {info.name!r} expects an array of {info}, found {type(value).__name__}; "
             f"pass numpy.asarray(x, dtype={info.dtype.name!r})"
         )
-    if found.dtype.hasobject:
+    if found.dtype.hasobject and info.dtype.kind != "U":
         raise InputTypeError(
             f"input {info.name!r} expects {info}, found an array of Python objects; convert it first"
         )

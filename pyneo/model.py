@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from pyneo.package.package import Package
     from pyneo.package.signing.counter import CounterStore
     from pyneo.profile import Profile
+    from pyneo.text import Text
 
 _ndarray = np.ndarray
 
 
 class TensorInfo(NamedTuple):
-    """An input or output: `shape` holds numbers, and texts such as "N<=8" for dims bound at run time."""
+    """An input or output: `shape` holds numbers, and texts such as "N<=8" for dims bound at run time.
+
+    dtype `str` means strings; arrays of them come back in whatever width they need.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -40,14 +44,20 @@ class Session:
     Threads may share a session; they take turns then.
     """
 
-    __slots__ = ("_context", "_inputs", "_n_in", "_outputs", "_run", "_single")
+    __slots__ = ("_context", "_inputs", "_n_in", "_outputs", "_plain_in", "_run", "_single", "_text")
 
-    def __init__(self, core: Any, threads: int, inputs: list[TensorInfo], outputs: list[TensorInfo]) -> None:
+    def __init__(
+        self, core: Any, threads: int, inputs: list[TensorInfo], outputs: list[TensorInfo],
+        text: Text | None = None,
+    ) -> None:  # fmt: skip
         self._context = _core.Context(core, threads)
         self._run = self._context.run
         self._inputs = inputs
         self._outputs = outputs
         self._n_in = len(inputs)
+        self._text = text
+        # How many arrays make a call that goes straight to the core; no call of a model with strings does.
+        self._plain_in = len(inputs) if text is None else -1
         self._single = len(outputs) == 1
 
     def predict(self, *inputs: Any, out: Any = None) -> Any:
@@ -58,13 +68,14 @@ class Session:
         offers memory is taken as an array (DLPack, buffers); lists are refused, they have no dtype.
         out: an array (a sequence of them, or a dict, like the result) to write to.
         Returns an array, or a tuple if the model has several outputs; a dict by name if the input is one.
+        Strings are arrays of str; what a ZipMap makes is a list of dicts, one for each row.
 
         Raises InputError (a ValueError) for names, count, rank and dims; InputTypeError (a TypeError too) for
         dtypes and things that are no arrays; ModelError if a value makes an operator impossible.
 
             y = session.predict(x)
         """
-        if len(inputs) == self._n_in:
+        if len(inputs) == self._plain_in:
             for x in inputs:
                 if type(x) is not _ndarray:
                     break
@@ -80,7 +91,12 @@ class Session:
     def _predict(self, inputs: tuple[Any, ...], out: Any) -> Any:
         """The same for every call that is not plain arrays in the model's order."""
         arrays, by_name = self._arrays(inputs)
-        found = self._run(arrays, self._targets(out))
+        if self._text is None:
+            found = self._run(arrays, self._targets(out))
+        else:
+            call = self._text.call()
+            encoded, targets = call.encode(arrays, self._inputs), call.targets(self._targets(out))
+            found = call.decode(self._run(encoded, targets))
         if by_name:
             return {t.name: y for t, y in zip(self._outputs, found, strict=True)}
         return found[0] if self._single else tuple(found)
@@ -105,6 +121,8 @@ class Session:
         from pyneo.profile import Profile
 
         arrays, _ = self._arrays(inputs)
+        if self._text is not None:
+            arrays = self._text.call().encode(arrays, self._inputs)
         self._context.profile(arrays)
         return Profile([self._context.profile(arrays)[1] for _ in range(max(1, runs))])
 
@@ -132,6 +150,7 @@ class Model:
         self._origin = origin
         self._inputs = _infos(core.inputs, manifest.inputs, "inputs")
         self._outputs = _infos(core.outputs, manifest.outputs, "outputs")
+        self._text = _text(manifest)
         # Sessions nobody uses right now. A call takes one and gives it back, so that threads never wait.
         self._idle: list[Session] = [self.session()]
 
@@ -248,7 +267,7 @@ class Model:
         """An arena and state of its own, for a thread that runs the model often."""
         if self._core is None:
             raise Error(f"the model {self._manifest.name!r} is closed; load it again")
-        return Session(self._core, self._threads, self._inputs, self._outputs)
+        return Session(self._core, self._threads, self._inputs, self._outputs, self._text)
 
     def predict(self, *inputs: Any, out: Any = None) -> Any:
         """Runs the model; see Session.predict. Threads that call at the same time get a session each."""
@@ -318,12 +337,31 @@ def _infos(
     infos = []
     for (name, dtype, shape), spec in zip(core, specs, strict=True):
         named = len(spec.shape) == len(shape)
+        if spec.dtype == "string" and dtype != _INT64:
+            raise PackageError(f"{name!r} has no int64 codes for its strings; compile the model again")
+        if spec.keys and shape[-1:] != (len(spec.keys),):
+            raise PackageError(
+                f"{name!r} has {len(spec.keys)} keys for other columns; compile the model again"
+            )
         dims = tuple(spec.shape[k] if d < 0 and named else d for k, d in enumerate(shape))
-        infos.append(TensorInfo(name, np.dtype(_DTYPES[dtype]), dims))
+        kind = "str" if spec.dtype == "string" else _DTYPES[dtype]
+        infos.append(TensorInfo(name, np.dtype(kind), dims))
     return infos
 
 
+def _text(manifest: Manifest) -> Text | None:
+    """How strings and dicts go in and out; None for a model that has neither."""
+    inputs, outputs = ([t.dtype == "string" for t in side] for side in (manifest.inputs, manifest.outputs))
+    keys = [t.keys for t in manifest.outputs]
+    if not (any(inputs) or any(outputs) or any(keys)):
+        return None
+    from pyneo.text import Text
+
+    return Text(manifest.strings, inputs, outputs, keys)
+
+
 # Numbers of onnx.TensorProto.DataType; bfloat16 is carried as its 16 bits.
+_INT64 = 7
 _DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
     10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "uint16",

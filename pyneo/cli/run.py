@@ -44,21 +44,32 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         if len(outputs) == 1 and not args.output.endswith(".npz"):
             with open(args.output, "wb") as f:
-                np.save(f, next(iter(outputs.values())))
+                np.save(f, _columns(next(iter(outputs.values()))))
         else:
-            np.savez(args.output, **outputs)
+            np.savez(args.output, **{name: _columns(y) for name, y in outputs.items()})
     if args.json:
-        shown = {name: {"dtype": y.dtype.name, "shape": list(y.shape)} for name, y in outputs.items()}
+        shown = {
+            name: {"dtype": y.dtype.name, "shape": list(y.shape)} if hasattr(y, "dtype") else {}
+            for name, y in outputs.items()
+        }
         if not args.output:
             for name, y in outputs.items():
-                shown[name]["data"] = y.tolist()
+                shown[name]["data"] = y.tolist() if hasattr(y, "dtype") else y
         print_json(shown)
     else:
         for name, y in outputs.items():
+            if not hasattr(y, "dtype"):  # rows as dicts
+                print(f"{name}: {y}")
+                continue
             print(f"{name}: {y.dtype.name} {list(y.shape)}")
             if not args.output:
                 print(np.array2string(y, threshold=64, precision=6))
     return 0
+
+
+def _columns(y: Any) -> Any:
+    """An output as an array: rows that are dicts without their keys."""
+    return y if hasattr(y, "dtype") else [list(row.values()) for row in y]
 
 
 def _read(path: str) -> Any:

@@ -85,8 +85,12 @@ def compile(
             version=version,
             release=release,
             target=ManifestTarget(machine.name, machine.arch, machine.tier, _ISA.get(machine.tier, ())),
-            inputs=tuple(_spec(graph, v) for v in graph.inputs),
-            outputs=tuple(_spec(graph, v) for v in graph.outputs),
+            inputs=tuple(_spec(graph, v, i in graph.text.inputs) for i, v in enumerate(graph.inputs)),
+            outputs=tuple(
+                _spec(graph, v, i in graph.text.outputs, graph.text.keys.get(i, []))
+                for i, v in enumerate(graph.outputs)
+            ),
+            strings=tuple(graph.text.table) if graph.text.inputs or graph.text.outputs else (),
             source=_digest(model),
             compiler=pyneo.__version__,
             minimum_runtime=pyneo.__version__,
@@ -109,12 +113,12 @@ def _declare_symbols(graph: Graph) -> None:
         v.shape = tuple(graph.symbols.declare(d) if isinstance(d, str) else d for d in v.shape)
 
 
-def _spec(graph: Graph, v: Value) -> TensorSpec:
-    dtype = "bfloat16" if v.dtype is DType.BF16 else v.dtype.numpy.name
+def _spec(graph: Graph, v: Value, text: bool, keys: Sequence[int | str] = ()) -> TensorSpec:
+    dtype = "string" if text else "bfloat16" if v.dtype is DType.BF16 else v.dtype.numpy.name
     assert v.shape is not None
     known = graph.symbols.bounds
     shape = tuple(d if isinstance(d, int) else graph.symbols.spell(d) if d in known else "?" for d in v.shape)
-    return TensorSpec(v.name, dtype, shape)
+    return TensorSpec(v.name, dtype, shape, tuple(keys))
 
 
 def _name_of(model: Any, graph: Graph) -> str:

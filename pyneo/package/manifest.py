@@ -18,21 +18,32 @@ FORMAT = 1
 _MAX_TEXT = 1024
 _DTYPES = frozenset((
     "float32", "float64", "float16", "bfloat16", "uint8", "int8", "uint16", "int16", "uint32", "int32",
-    "uint64", "int64", "bool",
+    "uint64", "int64", "bool", "string",
 ))  # fmt: skip
 _REQUIRED = frozenset((
     "format", "name", "version", "release", "target", "minimum_runtime", "inputs", "outputs", "source",
     "compiler", "sections",
 ))  # fmt: skip
-_OPTIONAL = frozenset(["created", "expires", "devices", "tenants", "metadata"])
+_OPTIONAL = frozenset(["created", "expires", "devices", "tenants", "metadata", "strings"])
 
 
 class TensorSpec(NamedTuple):
-    """An input or output: a dim is a number, or a text such as "N<=8" if it is bound at run time."""
+    """An input or output: a dim is a number, or a text such as "N<=8" if it is bound at run time.
+
+    dtype "string": the plan has int64 codes, a string's position in the manifest's `strings`.
+    keys: the user gets each row as a dict with these keys for its columns.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    keys: tuple[int | str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        if self.keys:
+            out["keys"] = list(self.keys)
+        return out
 
 
 class Target(NamedTuple):
@@ -76,6 +87,7 @@ class Manifest(NamedTuple):
     devices: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     metadata: Mapping[str, str] = MappingProxyType({})
+    strings: tuple[str, ...] = ()
     sections: tuple[SectionEntry, ...] = ()
 
     def with_sections(self, sections: tuple[SectionEntry, ...]) -> Manifest:
@@ -93,8 +105,8 @@ class Manifest(NamedTuple):
                 "isa": list(self.target.isa),
             },
             "minimum_runtime": self.minimum_runtime,
-            "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in self.inputs],
-            "outputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in self.outputs],
+            "inputs": [t.to_json() for t in self.inputs],
+            "outputs": [t.to_json() for t in self.outputs],
             "source": self.source,
             "compiler": self.compiler,
             "sections": [
@@ -104,7 +116,7 @@ class Manifest(NamedTuple):
         for key, value in (("created", self.created), ("expires", self.expires)):
             if value is not None:
                 out[key] = value
-        for key, values in (("devices", self.devices), ("tenants", self.tenants)):
+        for key, values in (("devices", self.devices), ("tenants", self.tenants), ("strings", self.strings)):
             if values:
                 out[key] = list(values)
         if self.metadata:
@@ -216,6 +228,7 @@ class _Reader:
                 self._text(k, "a key of metadata"): self._text(v, "metadata", empty=True, limit=65536)
                 for k, v in metadata.items()
             },
+            strings=self._table(m["strings"]) if "strings" in m else (),
             sections=self._sections(m["sections"]),
         )  # fmt: skip
 
@@ -257,6 +270,24 @@ class _Reader:
             raise PackageError(f"manifest: {what} must be a list of texts")
         return tuple(self._text(v, f"{what}[{i}]") for i, v in enumerate(value))
 
+    @staticmethod
+    def _table(value: Any) -> tuple[str, ...]:
+        """What string tensors hold is data, so any characters, but each text once."""
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise PackageError("manifest: strings must be a list of texts, not empty")
+        if any(len(v) > _MAX_TEXT for v in value):
+            raise PackageError(f"manifest: strings has a text of more than {_MAX_TEXT} characters")
+        if len(set(value)) != len(value):
+            raise PackageError("manifest: strings names a text twice")
+        return tuple(value)
+
+    def _keys(self, value: Any, what: str) -> tuple[int | str, ...]:
+        """Numbers, or texts; no floats and no mixture."""
+        kinds = {type(v) for v in value} if isinstance(value, list) else set()
+        if kinds not in ({int}, {str}) or len(set(value)) != len(value):
+            raise PackageError(f"manifest: {what} must be a list of different whole numbers or texts")
+        return tuple(value)
+
     def _digest(self, value: Any, what: str) -> str:
         text = self._text(value, what)
         if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
@@ -271,7 +302,7 @@ class _Reader:
         out: list[TensorSpec] = []
         for i, v in enumerate(value):
             where = f"{what}[{i}]"
-            t = self._object(v, frozenset(("name", "dtype", "shape")), frozenset(), where)
+            t = self._object(v, frozenset(("name", "dtype", "shape")), frozenset(["keys"]), where)
             dtype = self._text(t["dtype"], f"{where}.dtype")
             if dtype not in _DTYPES:
                 raise PackageError(
@@ -283,7 +314,8 @@ class _Reader:
                 self._text(d, f"{where}.shape") if isinstance(d, str) else self._number(d, f"{where}.shape")
                 for d in t["shape"]
             )
-            out.append(TensorSpec(self._text(t["name"], f"{where}.name"), dtype, shape))
+            keys = self._keys(t["keys"], f"{where}.keys") if "keys" in t else ()
+            out.append(TensorSpec(self._text(t["name"], f"{where}.name"), dtype, shape, keys))
         if len({t.name for t in out}) != len(out):
             raise PackageError(f"manifest: {what} has two tensors of the same name")
         return tuple(out)

@@ -19,6 +19,7 @@ from pyneo.package.package import Package
 from tests.package import forge
 
 text = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=20)
+data_text = st.text(st.characters(blacklist_categories=("Cs",)), max_size=20)
 blob = st.binary(max_size=300)
 tensors = st.lists(
     st.builds(
@@ -26,6 +27,7 @@ tensors = st.lists(
         text,
         st.sampled_from(["float32", "int64", "bool"]),
         st.lists(st.one_of(st.integers(0, 2**62), text), max_size=4).map(tuple),
+        st.one_of(*(st.lists(k, max_size=4, unique=True).map(tuple) for k in (st.integers(), data_text))),
     ),
     max_size=3,
     unique_by=lambda t: t.name,
@@ -47,6 +49,7 @@ manifests = st.builds(
     created=st.sampled_from([None, "2026-01-01T00:00:00Z"]),
     devices=st.lists(text, max_size=2).map(tuple),
     metadata=st.dictionaries(text, text, max_size=3),
+    strings=st.lists(data_text, max_size=4, unique=True).map(tuple),
 )
 
 

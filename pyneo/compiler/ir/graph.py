@@ -31,7 +31,7 @@ class DType(enum.IntEnum):
     I16 = 5
     I32 = 6
     I64 = 7
-    STRING = 8  # label maps of ai.onnx.ml only; never reaches the core
+    STRING = 8  # in a frontend only, which turns strings into codes; never reaches the core
     BOOL = 9
     F16 = 10
     F64 = 11
@@ -171,6 +171,17 @@ class Node:
         return v if isinstance(v, str) else default
 
 
+@dataclass
+class Text:
+    """Which inputs and outputs (by position) are codes of strings, and what the codes stand for."""
+
+    table: list[str] = field(default_factory=list)
+    inputs: set[int] = field(default_factory=set)
+    outputs: set[int] = field(default_factory=set)
+    # Outputs whose rows are given to the user as dicts, and the keys of their columns.
+    keys: dict[int, list[int] | list[str]] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Graph:
     """Nodes in execution order with the graph's inputs and outputs."""
@@ -180,6 +191,7 @@ class Graph:
     outputs: list[Value]
     nodes: list[Node] = field(default_factory=list)
     symbols: Symbols = field(default_factory=Symbols)
+    text: Text = field(default_factory=Text)
     _fresh: int = 0
 
     @property

@@ -21,6 +21,7 @@ from .inputs import graph_inputs, tensor_type
 from .limits import MAX_PROBLEMS, Abandon, Budget, Problem
 from .normalize import RULES, Op, normalize
 from .scope import Scope, in_order
+from .strings import Strings, check_text
 
 # Graph attributes of control flow, in the order of Node.subgraphs.
 _BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
@@ -39,6 +40,8 @@ class Importer:
         self.problems: list[str] = []
         self.unsupported: dict[str, list[str]] = {}
         self.budget = Budget()
+        self.strings = Strings()
+        self.keys: dict[Value, list[int] | list[str]] = {}  # results of ZipMap
         self.names: set[str] = set()
         self.graph = Graph("", [], [])
         self.functions = Functions(model.functions)
@@ -82,8 +85,11 @@ class Importer:
         for o in proto.output:
             self.scope.pending[o.name] = Value(o.name)
         self.nodes(proto.node, self.scope)
-        for o in proto.output:
+        for i, o in enumerate(proto.output):
             graph.outputs.append(self.result(o, f"the graph output {o.name!r}"))
+            if graph.outputs[i] in self.keys:
+                graph.text.keys[i] = self.keys[graph.outputs[i]]
+        self.strings.encode(graph)
         return graph
 
     def result(self, o: onnx.ValueInfoProto, what: str) -> Value:
@@ -92,6 +98,8 @@ class Importer:
             v = self.scope.find(o.name)
             if v is None:
                 raise Problem("nothing produces it")
+            if v in self.keys:
+                return v
             declared, _ = tensor_type(o)
             if DType.NONE not in (declared, v.dtype) and declared is not v.dtype:
                 raise Problem(f"it is declared {declared.name}, but its producer gives {v.dtype.name}")
@@ -230,11 +238,21 @@ class Importer:
     def become(self, output: Value, constant: Value) -> None:
         output.const, output.dtype, output.shape = constant.const, constant.dtype, constant.shape
 
+    def code(self, text: str) -> int:
+        return self.strings.code(text)
+
+    def rows_as_dicts(self, output: Value, keys: list[int] | list[str]) -> None:
+        self.keys[output] = keys
+
     def emit_into(
         self, op: str, inputs: Sequence[Value | None], attrs: Attrs | None, outputs: Sequence[Value | None]
     ) -> None:
         attrs = dict(attrs or {})
         ins, outs = _stripped(inputs), _stripped(outputs)
+        for v in ins:
+            if v in self.keys:
+                raise Problem(f"it reads {v.name!r}, the dicts that a ZipMap makes; read the ZipMap's input")
+        check_text(op, ins, attrs)
         subgraphs = [self.subgraph(attrs.pop(name)) for name in _BODIES.get(op, ())]
         if op not in self.operators:
             if not self.expand(op, ins, attrs, outs):

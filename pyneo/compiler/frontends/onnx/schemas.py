@@ -122,13 +122,10 @@ def result_types(
         return [(_dtype(number[0]) if isinstance(number, list) and number else DType.NONE) or of(1)]
     if op == "ai.onnx.ml.LabelEncoder":
         return [next((t for k, t in _LABELS.items() if k in attrs), DType.NONE)]
-    if op == "ai.onnx.ml.TreeEnsembleClassifier" or op == "ai.onnx.ml.LinearClassifier":
-        text = "classlabels_strings" in attrs
-        return [DType.STRING if text else DType.I64, DType.F32][:outputs]
     return _by_schema(op, [v.dtype if v else DType.NONE for v in inputs], outputs)
 
 
-_LABELS = {"values_strings": DType.STRING, "values_int64s": DType.I64, "values_floats": DType.F32}
+_LABELS = {"values_int64s": DType.I64, "values_floats": DType.F32}
 
 
 def _dtype(number: object) -> DType:

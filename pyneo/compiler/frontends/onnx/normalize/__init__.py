@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from . import arithmetic, constants, microsoft, ml, nn, shape, trees
+from . import arithmetic, constants, encoders, microsoft, ml, nn, shape, trees
 from .rule import RULES, Emitter, Op
 
 __all__ = ["RULES", "Op", "normalize"]
 
-_TOPICS = (arithmetic, constants, microsoft, ml, nn, shape, trees)  # importing a topic registers its rules
+# Importing a topic registers its rules.
+_TOPICS = (arithmetic, constants, encoders, microsoft, ml, nn, shape, trees)
 
 
 def normalize(op: Op, emitter: Emitter) -> bool:

@@ -10,16 +10,14 @@ from ..limits import Problem
 from .rule import Emitter, Op, scalar
 
 
-def labels_of(op: Op, ints: str, strings: str) -> list[int]:
-    """The class labels as integers; indices where they are strings and nobody reads the label."""
+def labels_of(op: Op, b: Emitter, ints: str, strings: str) -> list[int]:
+    """The class labels as integers; codes where they are strings, and the label is then a string."""
     numbers, names = op.take_ints(ints), op.attrs.pop(strings, None)
-    if numbers is None and isinstance(names, list):
-        if op.output(0) is not None:
-            raise Problem(
-                f"its labels are strings ({strings}), which a package cannot hold; "
-                "export it with integer labels"
-            )
-        numbers = list(range(len(names)))
+    if not numbers and isinstance(names, list):
+        numbers = [b.code(str(name)) for name in names]
+        label = op.output(0)
+        if label is not None:
+            label.dtype = DType.STRING
     if not numbers or len(numbers) < 2:
         raise Problem(f"it names {len(numbers or [])} class labels in {ints}, expected at least 2")
     return numbers

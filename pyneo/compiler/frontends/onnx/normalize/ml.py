@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ai.onnx.ml: tensor attributes become lists, label encoders the newest, linear models standard nodes."""
+"""ai.onnx.ml: tensor attributes of trees become lists; linear models and scalers standard nodes."""
 
 from __future__ import annotations
 
@@ -9,44 +9,6 @@ from ....ir.graph import DType, Value
 from ..limits import Problem
 from .classes import binary, labels_of, multiclass, transform
 from .rule import Emitter, Op, rule, scalar
-
-_SUFFIX = {DType.F32: "floats", DType.F64: "floats", DType.I64: "int64s", DType.STRING: "strings"}
-
-
-@rule("ai.onnx.ml.LabelEncoder", below=2)
-def label_encoder_classes(op: Op, b: Emitter) -> None:
-    """The first form had one list of strings and mapped either way between it and 0, 1, 2, ..."""
-    names = op.attrs.pop("classes_strings", None)
-    if not isinstance(names, list):
-        raise Problem("attribute 'classes_strings' is missing")
-    numbers = list(range(len(names)))
-    if op.required(0).dtype is DType.STRING:
-        op.attrs.update(keys_strings=names, values_int64s=numbers)
-        op.attrs.pop("default_string", None)
-    else:
-        op.attrs.update(keys_int64s=numbers, values_strings=names)
-        op.attrs.pop("default_int64", None)
-
-
-@rule("ai.onnx.ml.LabelEncoder")
-def label_encoder_tensors(op: Op, b: Emitter) -> None:
-    for side in ("keys", "values"):
-        table = op.take_tensor(f"{side}_tensor")
-        if table is None:
-            continue
-        if table.dtype not in _SUFFIX:
-            raise Problem(
-                f"attribute '{side}_tensor' has the element type {table.dtype.name}; expected "
-                "float, int64 or string"
-            )
-        op.attrs[f"{side}_{_SUFFIX[table.dtype]}"] = _listed(table)
-    default = op.take_tensor("default_tensor")
-    if default is not None:
-        name = {"floats": "default_float", "int64s": "default_int64", "strings": "default_string"}[
-            _SUFFIX[default.dtype]
-        ]
-        value = _listed(default)
-        op.attrs[name] = value[0] if isinstance(value[0], str) else value
 
 
 @rule("ai.onnx.ml.TreeEnsemble", "ai.onnx.ml.TreeEnsembleClassifier", "ai.onnx.ml.TreeEnsembleRegressor")
@@ -88,7 +50,7 @@ def linear_regressor(op: Op, b: Emitter) -> bool:
 @rule("ai.onnx.ml.LinearClassifier")
 def linear_classifier(op: Op, b: Emitter) -> bool:
     labels, post = (
-        labels_of(op, "classlabels_ints", "classlabels_strings"),
+        labels_of(op, b, "classlabels_ints", "classlabels_strings"),
         op.take_str("post_transform", "NONE"),
     )
     intercepts = op.attrs.get("intercepts")

@@ -38,6 +38,12 @@ class Emitter(Protocol):
     def become(self, output: Value, constant: Value) -> None:
         """Makes an output a constant."""
 
+    def code(self, text: str) -> int:
+        """The number that stands for a string."""
+
+    def rows_as_dicts(self, output: Value, keys: list[int] | list[str]) -> None:
+        """Makes an output one whose rows the user gets as dicts."""
+
     def splice(self, op: Op, branch: str) -> None:
         """Puts the nodes of a graph attribute in the node's place; its results become the outputs."""
 

@@ -194,7 +194,7 @@ def regressor(op: Op, b: Emitter) -> bool:
 @rule(_ML + "TreeEnsembleClassifier")
 def classifier(op: Op, b: Emitter) -> bool:
     forest, votes = _decode(op, "class")
-    labels = labels_of(op, "classlabels_int64s", "classlabels_strings")
+    labels = labels_of(op, b, "classlabels_int64s", "classlabels_strings")
     post, n = op.take_str("post_transform", "NONE"), len(labels)
     voted = {target for leaf in votes for target, _ in leaf}
     x = _input(op, b)
