@@ -29,6 +29,11 @@ PRODUCTS = {
     "page-sized rows": ((45, 1024), (1024, 48)),
     "many rows": ((1000, 40), (40, 24)),
     "few rows": ((3, 257), (257, 129)),
+    "two blocks of k": ((13, 1537), (1537, 99)),
+    "two blocks of k, whole panels": ((50, 1600), (1600, 128)),
+    "five rows": ((5, 64), (64, 96)),
+    "four rows": ((4, 64), (64, 80)),
+    "two rows": ((2, 64), (64, 64)),
 }
 
 
@@ -54,14 +59,14 @@ def test_matmul_agrees_with_numpy(product: str, tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("product", ["tails", "page-sized rows", "many rows"])
+@pytest.mark.parametrize("product", ["tails", "page-sized rows", "many rows", "two blocks of k"])
 def test_matmul_with_small_caches_still_agrees(product: str, tier: str) -> None:
     a, b = (draw(*s) for s in PRODUCTS[product])
     check(Node("MatMul", [a, b]), a @ b, tier, "f32_matmul_packed", {"l1_bytes": 4096, "l2_bytes": 16384})
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("product", ["square", "one row", "tails", "batches in rows"])
+@pytest.mark.parametrize("product", ["square", "one row", "tails", "batches in rows", "two blocks of k"])
 def test_matmul_epilogue_agrees_with_numpy(product: str, tier: str) -> None:
     a, b = (draw(*s) for s in PRODUCTS[product])
     bias, z = draw(b.shape[-1]), draw(*(a @ b).shape)
@@ -104,6 +109,8 @@ BATCHED = {
     "one column": ((3, 5, 7), (7,)),
     "one of everything": ((1, 1, 1), (1, 1, 1)),
     "large enough for threads": ((3, 130, 96), (3, 96, 130)),
+    "two blocks of k": ((2, 49, 800), (2, 800, 70)),
+    "two blocks of k, few rows": ((2, 7, 800), (2, 800, 64)),
 }
 
 

@@ -6,6 +6,7 @@
 // A panel of B is read where it lies while few tiles of rows share it, and copied into the thread's scratch
 // where many do, or where it is narrower than a vector.
 #include "kernels/gemm/partition.h"
+#include "kernels/gemm/rows.h"
 #include "kernels/kernel.h"
 #include "ops/matmul.h"
 
@@ -13,7 +14,7 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr int64_t kCopyTiles = 4;  // from so many tiles of rows on, copying a panel pays
+constexpr int64_t kCopyRows = 48;  // from so many rows on, copying a panel pays
 
 struct State {
   MatMulGeometry g;
@@ -47,7 +48,7 @@ Status prepare(const KernelQuery& q, void* state) {
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   MatMulGeometry g;
   if (read_matmul("MatMul", q.in[0]->shape, q.in[1]->shape, &g) != Status::kOk) clear_error();
-  return g.k * kPanel * 4;
+  return (g.k < kRowDepth ? g.k : kRowDepth) * kRowPanel * 4;
 }
 
 struct Operands {
@@ -55,47 +56,45 @@ struct Operands {
   float* y;
 };
 
-// Row tiles [t0, t1) by panels [p0, p1) of one product.
-void run_part(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, float* scratch) {
+// Rows [m0, m1) by panels [p0, p1) of one product.
+void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t p0, int64_t p1, float* scratch) {
   const MatMulGeometry& g = s.g;
-  const int64_t tiles = ceil_div(g.m, kTilePixels);
-  Finish f;
-  s.epilogue.clamps(&f);
-  alignas(64) float bias[kPanel];
-  f.bias = bias;
-  f.out_vec = kVec;
-  f.out_pixel = g.n;
-  f.out_row = 0;
-  Walk walk{1, 0, 1, 0, 1, 0, g.k, g.k, g.k, 0, 0};
+  alignas(64) float bias[kRowPanel];
+  PanelRun run;
+  run.bias = bias;
+  run.epilogue = &s.epilogue;
+  run.a_step = g.k;
+  run.rows = m1 - m0;
+  run.y_step = g.n;
+  run.ahead = nullptr;
+  run.ahead_bytes = 0;
   for (int64_t p = p0; p < p1; ++p) {
-    const int64_t n0 = p * kPanel, live = g.n - n0 < kPanel ? g.n - n0 : kPanel;
-    const int vecs = live <= kVec ? 1 : kTileVecs;
-    const float* w = o.b + n0;
-    walk.w_step = g.n;
-    if (live < vecs * kVec || t1 - t0 >= kCopyTiles) {
-      const int64_t width = vecs * kVec;
-      for (int64_t k = 0; k < g.k; ++k, w += g.n) {
-        for (int64_t j = 0; j < width; j += kVec) {
-          const int64_t left = live - j;
-          store(scratch + k * width + j, left >= kVec ? load(w + j) : load_n(w + j, static_cast<int>(left)));
+    const int64_t n0 = p * kRowPanel, at = m0 * g.n + n0;
+    run.live = g.n - n0 < kRowPanel ? g.n - n0 : kRowPanel;
+    const int64_t width = panel_vecs(run.live) * kVec;
+    const bool copy = run.live < width || run.rows >= kCopyRows;
+    for (int64_t j = 0; j < kRowPanel; ++j) bias[j] = o.bias != nullptr && j < run.live ? o.bias[n0 + j] : 0;
+    run.y = o.y + at;
+    run.z = o.z != nullptr ? o.z + at : nullptr;
+    for (int64_t k0 = 0; k0 < g.k; k0 += kRowDepth) {
+      run.first = k0 == 0;
+      run.last = k0 + kRowDepth >= g.k;
+      run.k = run.last ? g.k - k0 : kRowDepth;
+      run.a = o.a + m0 * g.k + k0;
+      run.w = o.b + k0 * g.n + n0;
+      run.w_step = g.n;
+      if (copy) {
+        for (int64_t k = 0; k < run.k; ++k) {
+          for (int64_t j = 0; j < width; j += kVec) {
+            const float* from = run.w + k * g.n + j;
+            const int64_t left = run.live - j;
+            store(scratch + k * width + j, left >= kVec ? load(from) : left > 0 ? load_n(from, static_cast<int>(left)) : VF{});
+          }
         }
+        run.w = scratch;
+        run.w_step = width;
       }
-      w = scratch;
-      walk.w_step = width;
-    }
-    f.ahead = w;
-    for (int64_t j = 0; j < kPanel; ++j) bias[j] = o.bias != nullptr && j < live ? o.bias[n0 + j] : 0;
-    for (int64_t t = t0; t < t1; ++t) {
-      const int64_t row = tile_begin(g.m, tiles, t), at = row * g.n + n0;
-      const int rows = static_cast<int>(tile_begin(g.m, tiles, t + 1) - row);
-      const float *a = o.a + row * g.k, *z = o.z != nullptr ? o.z + at : nullptr;
-      const TileFn fn = tile_fn(1, rows, vecs);
-      if (s.epilogue.direct && live == vecs * kVec) {
-        fn(walk, a, w, f, o.y + at, z);
-      } else {
-        const Scatter scatter{1, kVec, g.n, 0, static_cast<int>(live)};
-        run_buffered(fn, 1, rows, vecs, walk, a, w, bias, w, s.epilogue, scatter, o.y + at, z);
-      }
+      run_panel(run);
     }
   }
 }
@@ -105,7 +104,7 @@ Status run(const void* state, RunContext& c) {
   const MatMulGeometry& g = s.g;
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Operands all{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
-  const int64_t tiles = ceil_div(g.m, kTilePixels), panels = ceil_div(g.n, kPanel);
+  const int64_t tiles = ceil_div(g.m, int64_t{kRowTile}), panels = ceil_div(g.n, kRowPanel);
   const Pool serial = Pool::serial();
   const Pool& pool = flops(g) < kAloneFlops ? serial : *c.pool;
   Split split{1, 1};
@@ -118,7 +117,8 @@ Status run(const void* state, RunContext& c) {
     const int64_t at = batch * g.m * g.n;
     const Operands o{all.a + left * g.m * g.k, all.b + right * g.k * g.n, all.bias,
                      all.z != nullptr ? all.z + at : nullptr, all.y + at};
-    run_part(s, o, tile_begin(tiles, split.rows, down), tile_begin(tiles, split.rows, down + 1),
+    const auto row = [&](int64_t part) { return tile_begin(g.m, tiles, tile_begin(tiles, split.rows, part)); };
+    run_part(s, o, row(down), row(down + 1),
              tile_begin(panels, split.cols, across), tile_begin(panels, split.cols, across + 1),
              reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride));
   });
@@ -131,7 +131,7 @@ float cost(const KernelQuery& q) {
   if (prepare(q, &s) != Status::kOk) return 1e30f;
   const MatMulGeometry& g = s.g;
   const double useful = static_cast<double>(g.n) / static_cast<double>(round_up(g.n, kVec));
-  const double us = flops(g) / (kPeakFlops * useful * tile_rate(g.m));
+  const double us = flops(g) / (kPeakFlops * useful * row_rate(g.m));
   return static_cast<float>(us + static_cast<double>(q.in[1]->bytes()) * 1e-4 + static_cast<double>(q.out[0]->bytes()) * 2e-5);
 }
 

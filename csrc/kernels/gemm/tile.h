@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one microkernel behind GEMM and convolution: a tile of output pixels (rows of a matrix) x one
-// or two vectors of output channels (columns), all in registers, reduced over everything else.
+// The microkernel of convolutions (matrix products: rows.h): a tile of output pixels (rows of a matrix) x one
+// or two vectors of output channels, all in registers, reduced over everything else.
 //
 // Every element is one chain of multiply-adds that starts at the bias and runs through the reduction in
 // the order of the packed weights. Neither the tile's shape nor the number of threads changes it.
@@ -36,7 +36,6 @@ constexpr int kPanel = kTileVecs * kVec;  // output channels of a weight panel
 // row r, pixel q at x + r*row + q*pixel + a*a_step + b*b_step + c*c_step + lane, all in floats. The weights
 // of the n-th index, one vector or two side by side, are at w + n*w_step. The last `a` has `last` lanes,
 // the others `lanes`.
-//   matrix product    a = b = c = 1, lanes = K
 //   blocked channels  a = channel block, (b, c) = (kernel row, column), lanes = channels of the block
 //   plain image       a = channel, b = kernel row, c = 1, lanes = kernel columns
 struct Walk {

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm/rows.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+// Steps in bytes, lest they be scaled in the loop.
+struct Steps {
+  int64_t a, w, from, y, k;
+  const char* ahead;
+  int64_t ahead_lines;  // fetched every kUnroll steps of k
+};
+using TileRows = void (*)(const Steps& s, const char* a, const char* w, const char* from, char* y);
+
+constexpr int kUnroll = 4;
+constexpr int64_t kLine = 64;
+
+template <int kRows, int kVecs>
+void tile(const Steps& s, const char* a, const char* w, const char* from, char* y) {
+  const auto at = [](const char* p) __attribute__((always_inline)) { return load(reinterpret_cast<const float*>(p)); };
+  constexpr int kBytes = kVec * 4;
+  VF acc[kRows][kVecs];
+  PN_UNROLL for (int r = 0; r < kRows; ++r) {
+    PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r][v] = at(from + r * s.from + v * kBytes);
+  }
+  // One address register and multiples of the step reach all rows, by scaled addressing; hidden from the
+  // compiler, which would keep a pointer for each row.
+  int64_t step = s.a, step3 = s.a * 3, step5 = s.a * 5;
+  asm("" : "+r"(step), "+r"(step3), "+r"(step5));
+  const int64_t w_step = s.w;
+  const char* ahead = s.ahead;
+  const auto row = [=](const char* p, int r) __attribute__((always_inline)) {
+    return r == 3 ? p + step3 : r == 5 ? p + step5 : p + r * step;
+  };
+  const auto one = [&](int k) __attribute__((always_inline)) {
+    VF wv[kVecs];
+    PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = at(w + k * w_step + v * kBytes);
+    PN_UNROLL for (int r = 0; r < kRows; ++r) {
+      const VF x = splat(*reinterpret_cast<const float*>(row(a, r) + k * 4));
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r][v] += x * wv[v];
+    }
+  };
+  int64_t k = s.k;
+  for (; k >= kUnroll; k -= kUnroll) {
+    for (int64_t i = s.ahead_lines; i > 0; --i, ahead += kLine) __builtin_prefetch(ahead, 0, 2);
+    PN_UNROLL for (int u = 0; u < kUnroll; ++u) one(u);
+    a += kUnroll * 4;
+    w += kUnroll * w_step;
+  }
+  for (; k > 0; --k, a += 4, w += w_step) one(0);
+  PN_UNROLL for (int r = 0; r < kRows; ++r) {
+    PN_UNROLL for (int v = 0; v < kVecs; ++v) store(reinterpret_cast<float*>(y + r * s.y + v * kBytes), acc[r][v]);
+  }
+}
+
+template <int kVecs>
+TileRows rows_fn(int rows) {
+#if defined(__AVX2__) || defined(__aarch64__)
+  switch (rows) {
+    case 1: return tile<1, kVecs>;
+    case 2: return tile<2, kVecs>;
+    case 3: return tile<3, kVecs>;
+    case 4: return tile<4, kVecs>;
+    case 5: return tile<5, kVecs>;
+    default: return tile<6, kVecs>;
+  }
+#else
+  return rows == 1 ? tile<1, kVecs> : tile<2, kVecs>;
+#endif
+}
+
+TileRows tile_rows(int rows, int vecs) {
+  if (vecs == 1) return rows_fn<1>(rows);
+  return vecs == 2 ? rows_fn<2>(rows) : rows_fn<kRowVecs>(rows);
+}
+
+PN_INLINE VF load_some(const float* p, int64_t n) { return n >= kVec ? load(p) : load_n(p, static_cast<int>(n)); }
+PN_INLINE void store_some(float* p, VF v, int64_t n) {
+  if (n >= kVec) {
+    store(p, v);
+  } else {
+    store_n(p, v, static_cast<int>(n));
+  }
+}
+
+// One row of finished sums: act, + z, post_act; from x (whole vectors) to y, of which n floats exist.
+void finish_row(const Epilogue& e, const Finish& f, float* x, const float* z, float* y, int64_t n) {
+  if (!f.clamp_act) act_rows(e.act, x, n);
+  const bool moves = x != y || f.clamp_act || f.clamp_post || z != nullptr;
+  for (int64_t i = 0; moves && i < n; i += kVec) {
+    VF v = load_some(x + i, n - i);
+    if (f.clamp_act) v = vmin(vmax(v, splat(f.act_lo)), splat(f.act_hi));
+    if (z != nullptr) v += load_some(z + i, n - i);
+    if (f.clamp_post) v = vmin(vmax(v, splat(f.post_lo)), splat(f.post_hi));
+    store_some(y + i, v, n - i);
+  }
+  if (!f.clamp_post) act_rows(e.post, y, n);
+}
+
+}  // namespace
+
+void run_panel(const PanelRun& run) {
+  const int vecs = panel_vecs(run.live);
+  const int64_t width = vecs * kVec, tiles = ceil_div(run.rows, int64_t{kRowTile});
+  const bool whole = run.live == width;
+  alignas(64) float buffer[kRowTile * kRowPanel];  // where a tile is wider than y
+  if (!whole) __builtin_memset(buffer, 0, sizeof(buffer));
+  Finish f;
+  run.epilogue->clamps(&f);
+  f.clamp_act = f.clamp_act && run.epilogue->act.kind <= Act::kClip;
+  f.clamp_post = f.clamp_post && run.epilogue->post.kind <= Act::kClip;
+  const bool plain = run.epilogue->act.kind == Act::kNone && run.epilogue->post.kind == Act::kNone && run.z == nullptr;
+
+  Steps s;
+  s.a = run.a_step * 4;
+  s.w = run.w_step * 4;
+  s.k = run.k;
+  s.y = (whole ? run.y_step : width) * 4;
+  s.from = run.first ? 0 : s.y;
+  // The lines ahead, in equal shares for all steps. A single tile is bound by B itself: fetching more hurts.
+  const int64_t steps = run.k / kUnroll, lines = tiles > 1 ? run.ahead_bytes / kLine : 0;
+  s.ahead_lines = steps > 0 && lines > 0 ? ceil_div(lines, steps * tiles) : 0;
+  const char* const ahead = reinterpret_cast<const char*>(run.ahead);
+
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t r0 = tile_begin(run.rows, tiles, t);
+    const int rows = static_cast<int>(tile_begin(run.rows, tiles, t + 1) - r0);
+    const int64_t fetched = t * steps * s.ahead_lines;
+    if (fetched >= lines) s.ahead_lines = 0;
+    s.ahead = ahead + fetched * kLine;
+    float *y = run.y + r0 * run.y_step, *to = whole ? y : buffer;
+    if (!whole && !run.first) {
+      for (int r = 0; r < rows; ++r) {
+        __builtin_memcpy(buffer + r * width, y + r * run.y_step, static_cast<size_t>(run.live) * sizeof(float));
+      }
+    }
+    tile_rows(rows, vecs)(s, reinterpret_cast<const char*>(run.a + r0 * run.a_step), reinterpret_cast<const char*>(run.w),
+                          reinterpret_cast<const char*>(run.first ? run.bias : to), reinterpret_cast<char*>(to));
+    if (run.last && !plain) {
+      for (int r = 0; r < rows; ++r) {
+        const int64_t at = r * run.y_step;
+        finish_row(*run.epilogue, f, whole ? y + at : buffer + r * width,
+                   run.z != nullptr ? run.z + r0 * run.y_step + at : nullptr, y + at, run.live);
+      }
+    } else if (!whole) {
+      for (int r = 0; r < rows; ++r) {
+        __builtin_memcpy(y + r * run.y_step, buffer + r * width, static_cast<size_t>(run.live) * sizeof(float));
+      }
+    }
+  }
+}
+
+}  // namespace PN_TIER
+}  // namespace pyneo
