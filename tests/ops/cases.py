@@ -70,11 +70,16 @@ def ort(
     op: str, inputs: Arrays, outputs: int = 1, opset: int | None = None, **attrs: Any
 ) -> list[np.ndarray]:
     """What ONNX Runtime computes, without its graph optimisations."""
+    return run_ort(model(op, inputs, outputs, opset, **attrs), inputs)
+
+
+def run_ort(made: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
+    """What ONNX Runtime computes of a model of `model`'s form."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    data = model(op, inputs, outputs, opset, **attrs).SerializeToString()
+    data = made.SerializeToString()
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(
         None, feed(inputs)
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pyneo.compiler.ir.graph import Graph
 from pyneo.compiler.passes.dead import remove_dead
+from pyneo.compiler.passes.einsum import einsum_to_matmul
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
 from pyneo.compiler.passes.identity import (
     merge_reshapes,
@@ -37,6 +38,7 @@ PASSES: list[Pass] = [
     infer_and_fold,
     remove_dead,
     remove_identities,
+    einsum_to_matmul,
     merge_reshapes,
     merge_transposes,
     share_equal_nodes,

@@ -150,7 +150,7 @@ def find_layer_norm(graph: Graph) -> bool:
 def _is_row(v: Value, width: tuple[int, ...]) -> bool:
     assert v.const is not None
     shape = v.const.shape
-    return shape[-len(width):] == width and v.const.size == int(np.prod(width))
+    return shape[-len(width) :] == width and v.const.size == int(np.prod(width))
 
 
 def _row(graph: Graph, node: Node, stem: str, v: Value | None, width: tuple[int, ...], fill: float) -> Value:

@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
-from . import arithmetic, constants, encoders, microsoft, ml, nn, shape, trees
+from . import (
+    arithmetic,
+    constants,
+    encoders,
+    microsoft,
+    microsoft_attention,
+    microsoft_quant,
+    ml,
+    nn,
+    shape,
+    trees,
+)
 from .rule import RULES, Emitter, Op
 
 __all__ = ["RULES", "Op", "normalize"]
 
 # Importing a topic registers its rules.
-_TOPICS = (arithmetic, constants, encoders, microsoft, ml, nn, shape, trees)
+_TOPICS = (
+    arithmetic, constants, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape, trees,
+)  # fmt: skip
 
 
 def normalize(op: Op, emitter: Emitter) -> bool:

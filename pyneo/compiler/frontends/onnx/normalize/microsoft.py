@@ -6,10 +6,9 @@ Fusions are undone here and made again by the passes, which know what the target
 
 from __future__ import annotations
 
-import numpy as np
-
 from ....ir.graph import DType, Value
 from ..limits import Problem
+from .ranks import rank_of
 from .rule import Emitter, Op, ints, rule, scalar
 
 _MS = "com.microsoft."
@@ -63,15 +62,16 @@ def fused_gemm(op: Op, b: Emitter) -> bool:
 
 @rule(_MS + "FusedMatMul", _MS + "TransposeMatMul")
 def fused_matmul(op: Op, b: Emitter) -> bool:
-    if op.take_int("transBatchA", 0) or op.take_int("transBatchB", 0):
-        raise Problem("transBatchA and transBatchB are not supported; disable the optimiser that wrote them")
     alpha = op.take_float("alpha", 1.0)
     operands = []
-    for i, name in ((0, "transA"), (1, "transB")):
+    for i, side in ((0, "A"), (1, "B")):
         x = op.required(i)
-        if op.take_int(name, 0):
-            # Rank-free transposition of the last two axes.
-            (x,) = b.emit("Einsum", [x], {"equation": "...ij->...ji"})
+        turned, first = op.take_int(f"trans{side}", 0), op.take_int(f"transBatch{side}", 0)
+        if (turned or first) and rank_of(x) != 1:
+            # By Einsum, because the rank may not be known yet; a pass makes transpositions of them. With
+            # transBatch the matrix's rows are the first axis.
+            equation = ("i...j" if first else "...ij") + ("->...ji" if turned else "->...ij")
+            (x,) = b.emit("Einsum", [x], {"equation": equation})
         operands.append(x)
     if alpha == 1.0:
         b.emit_into("MatMul", operands, None, op.outputs)
@@ -81,9 +81,16 @@ def fused_matmul(op: Op, b: Emitter) -> bool:
     return True
 
 
-@rule(_MS + "Gelu")
-def gelu(op: Op, b: Emitter) -> None:
-    op.type = "Gelu"
+# Operators that are in the standard, too, by now.
+_STANDARD = {
+    "ExpandDims": "Unsqueeze", "Gelu": "Gelu", "GatherND": "GatherND",
+    "Pad": "Pad", "Range": "Range", "Trilu": "Trilu",
+}  # fmt: skip
+
+
+@rule(*(_MS + name for name in _STANDARD))
+def standard_by_now(op: Op, b: Emitter) -> None:
+    op.type = _STANDARD[op.type.removeprefix(_MS)]
 
 
 @rule(_MS + "BiasGelu", _MS + "FastGelu")
@@ -165,57 +172,3 @@ def embed_layer_norm(op: Op, b: Emitter) -> bool:
 def simplified_layer_norm(op: Op, b: Emitter) -> None:
     op.type = "RMSNormalization"
     op.outputs = op.outputs[:1]
-
-
-@rule(_MS + "QLinearAdd", _MS + "QLinearMul")
-def qlinear_binary(op: Op, b: Emitter) -> bool:
-    a_scale, a_zero, c_scale, c_zero, y_scale = (op.required(i) for i in (1, 2, 4, 5, 6))
-    (a,) = b.emit("DequantizeLinear", [op.required(0), a_scale, a_zero])
-    (c,) = b.emit("DequantizeLinear", [op.required(3), c_scale, c_zero])
-    (y,) = b.emit("Add" if op.type.endswith("Add") else "Mul", [a, c])
-    b.emit_into("QuantizeLinear", [y, y_scale, op.input(7)], None, op.outputs)
-    return True
-
-
-@rule(_MS + "DynamicQuantizeMatMul", _MS + "MatMulIntegerToFloat")
-def integer_matmul_to_float(op: Op, b: Emitter) -> bool:
-    """MatMulInteger, scaled back to float, plus a bias; the dynamic form quantises its left operand first."""
-    if op.type.endswith("DynamicQuantizeMatMul"):
-        weight, w_scale, w_zero, bias = op.required(1), op.required(2), op.input(3), op.input(4)
-        a, a_scale, a_zero = b.emit("DynamicQuantizeLinear", [op.required(0)], outputs=3)
-    else:
-        a, weight, a_scale, w_scale = (op.required(i) for i in range(4))
-        a_zero, w_zero, bias = op.input(4), op.input(5), op.input(6)  # type: ignore[assignment]
-    (product,) = b.emit("MatMulInteger", [a, weight, a_zero, w_zero])
-    (real,) = b.emit("Cast", [product], {"to": [1]})
-    (scale,) = b.emit("Mul", [a_scale, w_scale])
-    if bias is None:
-        b.emit_into("Mul", [real, scale], None, op.outputs)
-    else:
-        (scaled,) = b.emit("Mul", [real, scale])
-        b.emit_into("Add", [scaled, bias], None, op.outputs)
-    return True
-
-
-@rule(_MS + "QGemm")
-def qgemm(op: Op, b: Emitter) -> bool:
-    a, a_scale, a_zero, w, w_scale, w_zero = (op.required(i) for i in range(6))
-    if op.take_int("transA", 0):
-        (a,) = b.emit("Transpose", [a], {"perm": [1, 0]})
-    if op.take_int("transB", 0):
-        (w,) = b.emit("Transpose", [w], {"perm": [1, 0]})
-    (product,) = b.emit("MatMulInteger", [a, w, a_zero, w_zero])
-    bias, y_scale, y_zero = op.input(6), op.input(7), op.input(8)
-    if bias is not None:
-        (product,) = b.emit("Add", [product, bias])
-    (real,) = b.emit("Cast", [product], {"to": [1]})
-    (scale,) = b.emit("Mul", [a_scale, w_scale])
-    alpha = op.take_float("alpha", 1.0)
-    if alpha != 1.0:
-        (scale,) = b.emit("Mul", [scale, b.const(np.array(alpha, np.float32))])
-    if y_scale is None:
-        b.emit_into("Mul", [real, scale], None, op.outputs)
-    else:
-        (scaled,) = b.emit("Mul", [real, scale])
-        b.emit_into("QuantizeLinear", [scaled, y_scale, y_zero], None, op.outputs)
-    return True
