@@ -2,7 +2,8 @@
 //
 // Reorder between plain and channel-blocked layouts, float32: the block is PN_VEC channels.
 #include "kernels/kernel.h"
-#include "simd/vec.h"
+#include "kernels/spread.h"
+#include "simd/transpose.h"
 
 namespace pyneo {
 namespace PN_TIER {
@@ -24,7 +25,8 @@ bool accepts_unpack(const KernelQuery& q) {
   return shapes_fit(q) && q.in[0]->layout == kBlocked && q.out[0]->layout == Layout::kPlain;
 }
 
-float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 2e-4f; }
+// Microseconds: every byte is read once and written once.
+float cost(const KernelQuery& q) { return 0.3f + static_cast<float>(q.in[0]->bytes() + q.out[0]->bytes()) * 6e-5f; }
 
 Status prepare(const KernelQuery& q, void* state) {
   const Shape& s = q.in[0]->shape;
@@ -32,46 +34,44 @@ Status prepare(const KernelQuery& q, void* state) {
   return Status::kOk;
 }
 
-// Pixels of one task: a strip that stays in L1 on both sides.
-constexpr int64_t kStrip = 128;
+// Pixels of one task.
+constexpr int64_t kStrip = 8 * kVec;
 
-Status run_pack(const void* state, RunContext& c) {
+// Squares of kVec channels x kVec pixels are turned in registers, exact at the ends of both.
+template <bool kPack>
+Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
-  const float* x = c.in[0]->as<const float>();
-  float* y = c.out[0]->as<float>();
+  const float* from = c.in[0]->as<const float>();
+  float* to = c.out[0]->as<float>();
   const int64_t blocks = ceil_div(s.channels, kVec), strips = ceil_div(s.plane, kStrip);
-  c.pool->run(s.batch * blocks * strips, [&](int64_t task, int) {
-    const int64_t strip = task % strips, nb = task / strips, b = nb % blocks, n = nb / blocks;
-    const int64_t p0 = strip * kStrip, p1 = p0 + kStrip < s.plane ? p0 + kStrip : s.plane;
-    const int64_t c0 = b * kVec, live = s.channels - c0 < kVec ? s.channels - c0 : kVec;
-    const float* src = x + (n * s.channels + c0) * s.plane;
-    float* dst = y + nb * s.plane * kVec;
-    for (int64_t p = p0; p < p1; ++p) {
-      VF v{};
-      if (live == kVec) {
-        for (int k = 0; k < kVec; ++k) v[k] = src[k * s.plane + p];
-      } else {
-        for (int64_t k = 0; k < live; ++k) v[k] = src[k * s.plane + p];
+  spread(*c.pool, s.batch * blocks * strips, kStrip * kVec, [&](int64_t begin, int64_t end, int) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t strip = task % strips, nb = task / strips, b = nb % blocks, n = nb / blocks;
+      const int64_t p1 = (strip + 1) * kStrip < s.plane ? (strip + 1) * kStrip : s.plane, c0 = b * kVec;
+      const int live = static_cast<int>(s.channels - c0 < kVec ? s.channels - c0 : kVec);
+      const int64_t plain = (n * s.channels + c0) * s.plane, blocked = nb * s.plane * kVec;
+      for (int64_t p = strip * kStrip; p < p1; p += kVec) {
+        const int pixels = static_cast<int>(p1 - p < kVec ? p1 - p : kVec);
+        const int rows = kPack ? live : pixels, columns = kPack ? pixels : live;
+        const int64_t from_step = kPack ? s.plane : kVec, to_step = kPack ? kVec : s.plane;
+        const float* x = from + (kPack ? plain + p : blocked + p * kVec);
+        float* y = to + (kPack ? blocked + p * kVec : plain + p);
+        VF r[kVec];
+        // A blocked pixel is a whole vector, whose padding is zero; of a plain row only what is there is touched.
+        PN_UNROLL for (int i = 0; i < kVec; ++i) {
+          r[i] = VF{};
+          if (i < rows) r[i] = !kPack || columns == kVec ? load(x + i * from_step) : load_n(x + i * from_step, columns);
+        }
+        transpose_square(r);
+        PN_UNROLL for (int i = 0; i < kVec; ++i) {
+          if (i >= columns) break;
+          if (kPack || rows == kVec) {
+            store(y + i * to_step, r[i]);
+          } else {
+            store_n(y + i * to_step, r[i], rows);
+          }
+        }
       }
-      store(dst + p * kVec, v);
-    }
-  });
-  return Status::kOk;
-}
-
-Status run_unpack(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
-  const float* x = c.in[0]->as<const float>();
-  float* y = c.out[0]->as<float>();
-  const int64_t blocks = ceil_div(s.channels, kVec), strips = ceil_div(s.plane, kStrip);
-  c.pool->run(s.batch * blocks * strips, [&](int64_t task, int) {
-    const int64_t strip = task % strips, nb = task / strips, b = nb % blocks, n = nb / blocks;
-    const int64_t p0 = strip * kStrip, p1 = p0 + kStrip < s.plane ? p0 + kStrip : s.plane;
-    const int64_t c0 = b * kVec, live = s.channels - c0 < kVec ? s.channels - c0 : kVec;
-    const float* src = x + nb * s.plane * kVec;
-    float* dst = y + (n * s.channels + c0) * s.plane;
-    for (int64_t k = 0; k < live; ++k) {
-      for (int64_t p = p0; p < p1; ++p) dst[k * s.plane + p] = src[p * kVec + k];
     }
   });
   return Status::kOk;
@@ -88,9 +88,9 @@ PN_KERNEL_ROWS(reorder) = {
 #define PN_BLOCK "c8"
 #endif
     {"f32_reorder_plain_" PN_BLOCK, "Reorder", Layout::kPlain, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State),
-     PN_TIER::accepts_pack, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run_pack},
+     PN_TIER::accepts_pack, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<true>},
     {"f32_reorder_" PN_BLOCK "_plain", "Reorder", PN_TIER::kBlocked, Layout::kPlain, -1, sizeof(PN_TIER::State),
-     PN_TIER::accepts_unpack, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run_unpack},
+     PN_TIER::accepts_unpack, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<false>},
 };
 PN_KERNEL_COUNT(reorder);
 

@@ -21,7 +21,7 @@ from pyneo.compiler.targets.target import Target
 _SWEEPS = 30
 # Without a fast kernel the portable reference runs: a price per byte that any fast kernel beats.
 _REFERENCE_US_PER_BYTE = 2e-3
-_REORDER_US_PER_BYTE = 1.2e-4
+_REORDER_US_PER_BYTE = 6e-5
 # What the tuner times of a node in one pair of layouts: estimates beyond this many times the least, and
 # kernels beyond so many, are not worth a measurement.
 _TUNE_WITHIN = 6.0
