@@ -19,12 +19,9 @@ from typing import Any
 import numpy as np
 
 from pyneo import errors
+from pyneo.inputs import DTYPES
 
 _FOLDER = Path(__file__).resolve().parent
-_DTYPES = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
-    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "uint16",
-}  # fmt: skip
 
 
 def declarations(header: str) -> str:
@@ -54,9 +51,7 @@ class Library:
         """Raises the exception of a status other than PN_OK."""
         if status != 0:
             message = self.ffi.string(self.c.pn_last_error()).decode("utf-8", "replace")
-            name = ["Error", "PackageError", "InputError", "CompileError", "OutOfMemoryError", "CompileError",
-                    "ModelError", "PackageError", "SignatureError", "Error"][status]  # fmt: skip
-            raise getattr(errors, name)(message)
+            raise errors.BY_STATUS[status](message)
 
     def open(self, package: bytes | memoryview) -> CModel:
         """A model of the package's bytes, which are copied into aligned memory."""
@@ -90,7 +85,7 @@ class CModel:
         ffi = self.lib.ffi
         name, t = ffi.new("char**"), ffi.new("pn_tensor*", {"struct_size": ffi.sizeof("pn_tensor")})
         self.lib.check(get(self._model, i, ffi.cast("const char**", name), t))
-        return ffi.string(name[0]).decode(), np.dtype(_DTYPES[t.dtype]), tuple(t.dims[0 : t.rank])
+        return ffi.string(name[0]).decode(), np.dtype(DTYPES[t.dtype]), tuple(t.dims[0 : t.rank])
 
     def context(self, threads: int = 0) -> CContext:
         """A context of its own arena: one for each thread."""
@@ -133,7 +128,7 @@ class CContext:
         """Outputs for dense arrays in the model's order. InputError as the core words it."""
         c, arrays = self.lib.c, [np.asarray(x, order="C") for x in inputs]
         outputs = [np.empty(shape, dtype) for _, dtype, shape in self.owner.outputs]
-        numbers = {np.dtype(n): k for k, n in reversed(_DTYPES.items())}
+        numbers = {np.dtype(n): k for k, n in reversed(DTYPES.items())}
         keep = [self._tensor(a, numbers.get(a.dtype, 0)) for a in [*arrays, *outputs]]
         for i, t in enumerate(keep[: len(arrays)]):
             self.lib.check(c.pn_context_bind_input(self._context, i, t))

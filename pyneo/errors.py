@@ -61,3 +61,10 @@ class ModelError(Error):
 
 class OutOfMemoryError(Error, MemoryError):
     """An allocation failed; the model stays usable."""
+
+
+# The exception of each pn_status (pyneo.h), PN_OK first: for both faces of the C library.
+BY_STATUS: tuple[type[Error], ...] = (
+    Error, PackageError, InputError, CompileError, OutOfMemoryError,
+    ValueNeededError, ModelError, PackageError, SignatureError, Error,
+)  # fmt: skip

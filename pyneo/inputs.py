@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+# Numbers of onnx.TensorProto.DataType -> numpy's names; bfloat16 is carried as its 16 bits.
+DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "uint16",
+}  # fmt: skip
+
 
 def order(given: Mapping[str, Any], expected: Sequence[TensorInfo], what: str = "input") -> list[Any]:
     """The values of a dict in the model's order; InputError for missing, extra or misspelt names."""

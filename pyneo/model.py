@@ -11,7 +11,7 @@ import numpy as np
 
 from pyneo import _core
 from pyneo.errors import CompileError, Error, PackageError, TargetError
-from pyneo.inputs import Array, as_array, count_error, order
+from pyneo.inputs import DTYPES, Array, as_array, count_error, order
 from pyneo.package.source import MAX_PACKAGE_BYTES, FileSource, Source, map_file
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _infos(
                 f"{name!r} has {len(spec.keys)} keys for other columns; compile the model again"
             )
         dims = tuple(spec.shape[k] if d < 0 and named else d for k, d in enumerate(shape))
-        kind = "str" if spec.dtype == "string" else _DTYPES[dtype]
+        kind = "str" if spec.dtype == "string" else DTYPES[dtype]
         infos.append(TensorInfo(name, np.dtype(kind), dims))
     return infos
 
@@ -360,12 +360,7 @@ def _text(manifest: Manifest) -> Text | None:
     return Text(manifest.strings, inputs, outputs, keys)
 
 
-# Numbers of onnx.TensorProto.DataType; bfloat16 is carried as its 16 bits.
 _INT64 = 7
-_DTYPES = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
-    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "uint16",
-}  # fmt: skip
 
 
 def _arch() -> str:

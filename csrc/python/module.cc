@@ -7,11 +7,9 @@ namespace pyneo_python {
 
 void check(pn_status status) {
   if (status == PN_OK) return;
-  static const char* const kNames[] = {"Error",        "PackageError", "InputError",   "CompileError",   "OutOfMemoryError",
-                                       "ValueNeededError", "ModelError", "PackageError", "SignatureError", "Error"};
-  const char* name = static_cast<unsigned>(status) < 10 ? kNames[status] : "Error";
-  const py::object type = py::module_::import("pyneo.errors").attr(name);
-  PyErr_SetString(type.ptr(), pn_last_error());
+  const py::tuple types = py::module_::import("pyneo.errors").attr("BY_STATUS");
+  const auto i = static_cast<size_t>(status);
+  PyErr_SetString(types[i < types.size() ? i : 0].ptr(), pn_last_error());
   throw py::error_already_set();
 }
 
