@@ -152,14 +152,15 @@ struct Stft {
 Status read_stft(const InferContext& c, Stft* s) {
   const Shape& x = c.shape(0);
   char text[160];
-  if (x.rank != 3 || (x[2] != 1 && x[2] != 2)) {
+  // (batch, length) is a real signal too: torch exports it, onnxruntime takes it.
+  if (x.rank != 2 && (x.rank != 3 || (x[2] != 1 && x[2] != 2))) {
     return fail(Status::kInvalidModel,
-                "STFT: the signal has shape %s, expected (batch, length, 1 or 2)",
+                "STFT: the signal has shape %s, expected (batch, length) or (batch, length, 1 or 2)",
                 format_shape(x, text, sizeof(text)));
   }
   s->batch = x[0];
   s->length = x[1];
-  s->complex_in = x[2] == 2;
+  s->complex_in = x.rank == 3 && x[2] == 2;
   if (c.has(2) && c.shape(2).rank != 1) {
     return fail(Status::kInvalidModel, "STFT: the window has rank %d, expected 1", c.shape(2).rank);
   }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concat, Split and Transpose kernels: every element arrives, bit for bit."""
+"""Kernels that move data: every element arrives, bit for bit."""
 
 from __future__ import annotations
 
@@ -76,6 +76,10 @@ TRANSPOSES = [
     ((3, 4), [0, 1]),
     ((2, 3, 4, 5), [2, 3, 0, 1]),
     ((0, 4), [1, 0]),
+    ((2, 3, 4), [2, 1, 0]),
+    ((2, 3, 4, 5, 6), [4, 1, 3, 0, 2]),
+    ((1, 40, 16, 40), [3, 1, 2, 0]),
+    ((2, 2, 2, 2, 2, 2, 2, 2), [7, 0, 6, 1, 5, 2, 4, 3]),
 ]
 
 
@@ -95,6 +99,62 @@ def test_transpose(shape, perm, dtype, tier):
 
 
 @each_tier
-def test_transpose_refuses_what_is_no_exchange(tier):
-    assert not accepting(Node("Transpose", [count(2, 3, 4)], {"perm": [2, 1, 0]}), tier)
+@pytest.mark.parametrize("shape", [(2, 48, 3, 5), (1, 21, 4, 4), (2, 5, 3, 1), (1, 16, 130), (2, 37, 2, 3, 4), (1, 32, 0, 3)])
+def test_transpose_between_channels_in_blocks_and_channels_last(shape, tier):
+    rank = len(shape)
+    last, first = [0, *range(2, rank), 1], [0, rank - 1, *range(1, rank - 1)]
+    x = count(*shape)
+    out = Node("Transpose", [x], {"perm": last})
+    check(out, "x32_transpose", tier, BLOCK, PLAIN, want=[x.transpose(last)], rtol=0, atol=0)
+    y = np.ascontiguousarray(x.transpose(last))
+    back = Node("Transpose", [y], {"perm": first})
+    check(back, "x32_transpose", tier, PLAIN, BLOCK, want=[x], rtol=0, atol=0)
+
+
+@each_tier
+@pytest.mark.parametrize("perm", [[0, 1, 3, 2], [1, 0, 2, 3]])
+def test_transpose_in_blocks(perm, tier):
+    x = count(2, 37, 3, 5) if perm[1] == 1 else count(1, 1, 3, 5)
+    node = Node("Transpose", [x], {"perm": perm})
+    if perm[1] == 1:
+        check(node, "x32_transpose", tier, BLOCK, BLOCK, want=[x.transpose(perm)], rtol=0, atol=0)
+    else:
+        assert not accepting(node, tier, BLOCK, BLOCK)
+
+
+@each_tier
+@pytest.mark.parametrize("layouts", [(PLAIN, BLOCK), (BLOCK, PLAIN)])
+@pytest.mark.parametrize("shape", [(2, 48, 3, 5), (1, 21, 17, 19), (3, 3, 200), (1, 16, 1, 1), (0, 4, 5)])
+def test_reorder(shape, layouts, tier):
+    x = count(*shape)
+    check(Node("Reorder", [x]), "f32_reorder", tier, layouts[0], layouts[1], want=[x], rtol=0, atol=0)
+
+
+@each_tier
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("shape,block", [((2, 12, 3, 5), 2), ((1, 9, 7, 40), 3), ((1, 64, 4, 4), 2), ((1, 5, 3, 3), 1)])
+def test_depth_to_space_and_back(shape, block, mode, tier):
+    x = count(*shape)
+    node = Node("DepthToSpace", [x], {"blocksize": block, "mode": mode})
+    check(node, "x32_depth_to_space", tier, rtol=0, atol=0)
+    y = node.reference()
+    if mode == "DCR":
+        check(Node("SpaceToDepth", [y], {"blocksize": block}), "x32_space_to_depth", tier, want=[x], rtol=0, atol=0)
+    whole = mode == "DCR" and y.shape[1] % (16 if tier == "avx512" else 8) == 0
+    assert bool(accepting(node, tier, BLOCK, BLOCK)) == whole
+    if whole:
+        check(node, "x32_depth_to_space", tier, BLOCK, BLOCK, rtol=0, atol=0)
+
+
+@each_tier
+def test_reshape_of_pixels_stays_in_blocks(tier):
+    x = count(2, 21, 4, 6)
+    node = Node("Reshape", [x, np.array([2, 21, 24])])
+    check(node, "f32_reshape", tier, [BLOCK, PLAIN], BLOCK, want=[x.reshape(2, 21, 24)], rtol=0, atol=0)
+    assert not accepting(Node("Reshape", [x, np.array([2, 42, 12])]), tier, [BLOCK, PLAIN], BLOCK)
+
+
+@each_tier
+def test_orders_of_other_elements_are_refused(tier):
     assert not accepting(Node("Transpose", [count(2, 3, dtype=np.int64)], {"perm": [1, 0]}), tier)
+    assert not accepting(Node("DepthToSpace", [count(1, 4, 2, 2, dtype=np.uint8)], {"blocksize": 2}), tier)

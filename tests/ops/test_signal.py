@@ -130,3 +130,10 @@ def test_mel_bands_above_the_spectrum_are_cut() -> None:
 def test_what_makes_no_sense_is_refused(op: str, inputs: Any, attrs: dict[str, Any], names: str) -> None:
     with pytest.raises(pyneo.errors.Error, match=names):
         evaluate(op, inputs, **attrs)
+
+
+def test_stft_of_a_signal_without_a_last_axis() -> None:
+    """torch exports (batch, length); onnxruntime takes it as a real signal."""
+    x = normal(2, 40)
+    inputs = [x, number(5), normal(16)]
+    check_all(evaluate("STFT", inputs, onesided=1), ort("STFT", inputs, opset=17, onesided=1), atol=1e-4)

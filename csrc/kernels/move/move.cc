@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Moving data: Concat and Split as runs of bytes, in plain layouts of any dtype and in channel blocks;
-// Transpose of the patterns that exchange two runs of axes, in squares of registers.
+// Moving data: Concat and Split as runs of bytes, in plain layouts of any dtype and in channel blocks.
 #include <cstring>
 
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
-#include "simd/transpose.h"
+#include "simd/vec.h"
 
 namespace pyneo {
 namespace PN_TIER {
@@ -104,84 +103,6 @@ Status run_split(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-// --- Transpose -----------------------------------------------------------------------------------
-
-// y[o][c][r][inner] = x[o][r][c][inner]: two neighbouring runs of axes change places.
-struct Exchange {
-  int64_t outer, rows, columns, inner;  // inner: floats that move together
-};
-
-bool fill_exchange(const KernelQuery& q, Exchange* e) {
-  const TensorDesc &x = *q.in[0], &y = *q.out[0];
-  const int rank = x.shape.rank;
-  if (dtype_size(x.dtype) != 4 || x.layout != Layout::kPlain || y.layout != Layout::kPlain || rank < 2) return false;
-  const Ints perm = q.attrs.ints("perm");
-  int p[kMaxRank], n = 0;  // the order of the axes that are longer than one
-  for (int i = 0; i < rank; ++i) {
-    const int64_t a = perm.size == rank ? perm[i] : rank - 1 - i;
-    if (a < 0 || a >= rank) return false;
-    if (x.shape[static_cast<int>(a)] != 1) p[n++] = static_cast<int>(a);
-  }
-  int sorted[kMaxRank];
-  for (int i = 0, k = 0; i < rank; ++i) {
-    if (x.shape[i] != 1) sorted[k++] = i;
-  }
-  int first = 0, end = n;
-  while (first < end && p[first] == sorted[first]) ++first;
-  while (end > first && p[end - 1] == sorted[end - 1]) --end;
-  *e = {1, 1, 1, 1};
-  for (int i = 0; i < first; ++i) e->outer *= x.shape[p[i]];
-  for (int i = end; i < n; ++i) e->inner *= x.shape[p[i]];
-  if (first == end) return true;  // nothing moves: one run of everything
-  int cut = 0;                    // sorted[first..end) rotated by `cut` must be p[first..end)
-  while (first + cut < end && sorted[first + cut] != p[first]) ++cut;
-  const int m = end - first;
-  for (int i = 0; i < m; ++i) {
-    if (p[first + i] != sorted[first + (i + cut) % m]) return false;
-  }
-  for (int i = first; i < first + cut; ++i) e->rows *= x.shape[sorted[i]];
-  for (int i = first + cut; i < end; ++i) e->columns *= x.shape[sorted[i]];
-  return true;
-}
-
-bool accepts_transpose(const KernelQuery& q) {
-  Exchange e;
-  return fill_exchange(q, &e);
-}
-Status prepare_transpose(const KernelQuery& q, void* state) {
-  if (fill_exchange(q, static_cast<Exchange*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "Transpose was prepared for operands it does not accept");
-}
-Status run_transpose(const void* state, RunContext& c) {
-  const Exchange& e = *static_cast<const Exchange*>(state);
-  const float* x = c.in[0]->as<const float>();
-  float* y = c.out[0]->as<float>();
-  if (e.inner > 1) {
-    const size_t bytes = static_cast<size_t>(e.inner) * sizeof(float);
-    spread(*c.pool, e.outer * e.columns, e.rows * e.inner, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t o = i / e.columns, column = i % e.columns;
-        const float* from = x + (o * e.rows * e.columns + column) * e.inner;
-        float* to = y + i * e.rows * e.inner;
-        for (int64_t r = 0; r < e.rows; ++r) memcpy(to + r * e.inner, from + r * e.columns * e.inner, bytes);
-      }
-    });
-    return Status::kOk;
-  }
-  const int64_t strips = ceil_div(e.columns, kVec);  // a strip of columns is kVec rows of the output
-  spread(*c.pool, e.outer * strips, e.rows * kVec, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t o = i / strips, column = i % strips * kVec, base = o * e.rows * e.columns;
-      const int columns = e.columns - column < kVec ? static_cast<int>(e.columns - column) : kVec;
-      for (int64_t r = 0; r < e.rows; r += kVec) {
-        const int rows = e.rows - r < kVec ? static_cast<int>(e.rows - r) : kVec;
-        transpose_part(x + base + r * e.columns + column, e.columns, y + base + column * e.rows + r, e.rows, rows, columns);
-      }
-    }
-  });
-  return Status::kOk;
-}
-
 float cost(const KernelQuery& q) {
   int64_t bytes = 0;
   for (int i = 0; i < q.n_in; ++i) bytes += q.has(i) ? q.in[i]->bytes() : 0;
@@ -199,7 +120,6 @@ PN_KERNEL_TABLE(move)
 PN_KERNEL_ROWS(move) = {
     PN_ROW("concat", "Concat", Layout::kAny, Runs, concat),
     PN_ROW("split", "Split", Layout::kAny, Runs, split),
-    PN_ROW("x32_transpose", "Transpose", Layout::kPlain, Exchange, transpose),
 };
 PN_KERNEL_COUNT(move);
 
