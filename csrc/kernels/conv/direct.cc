@@ -90,7 +90,7 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
     const float* w = o.w + p * kPanel * g.depth();
     for (int64_t i = 0; i < kPanel; ++i) bias[i] = o.bias != nullptr && i < filters ? o.bias[f0 + i] : 0;
     const Scatter scatter{lane, f.out_vec, f.out_pixel, f.out_row, static_cast<int>(g.blocked_out ? vecs * kVec : filters)};
-    const bool direct = g.blocked_out && s.epilogue.direct;
+    const bool direct = g.blocked_out && s.epilogue.in_registers(o.z != nullptr);
     // The next panel arrives in L2 while this one is used, from the first tiles on.
     const float* next = o.w + (p + 1) * kPanel * g.depth();
     const float* const end = p + 1 < p1 ? next + kPanel * g.depth() : next;

@@ -60,20 +60,14 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
       }
     }
   }
-  if (f.clamp_act) {
-    const VF lo = splat(f.act_lo), hi = splat(f.act_hi);
-    PN_UNROLL for (int p = 0; p < kPixels; ++p) {
-      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(vmax(acc[p][v], lo), hi);
-    }
-  }
   if (z != nullptr) {
     PN_UNROLL for (int p = 0; p < kPixels; ++p) {
       const float* zp = z + (p / kCols) * f.out_row + (p % kCols) * f.out_pixel;
       PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] += load(zp + v * f.out_vec);
     }
   }
-  if (f.clamp_post) {
-    const VF lo = splat(f.post_lo), hi = splat(f.post_hi);
+  if (z != nullptr ? f.clamp_post : f.clamp_act) {
+    const VF lo = splat(z != nullptr ? f.post_lo : f.act_lo), hi = splat(z != nullptr ? f.post_hi : f.act_hi);
     PN_UNROLL for (int p = 0; p < kPixels; ++p) {
       PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(vmax(acc[p][v], lo), hi);
     }
@@ -146,6 +140,10 @@ void Epilogue::read(const Attrs& attrs, const char* op) {
   direct = is_clamp(act.kind) && is_clamp(post.kind);
 }
 
+bool Epilogue::in_registers(bool residual) const {
+  return direct && (residual ? act : post).kind == Act::kNone;
+}
+
 void Epilogue::clamps(Finish* f) const {
   f->clamp_act = set_clamp(act, &f->act_lo, &f->act_hi);
   f->clamp_post = set_clamp(post, &f->post_lo, &f->post_hi);
@@ -157,7 +155,8 @@ namespace {
 void run_in_place(TileFn fn, int rows, int cols, int vecs, const Walk& walk, const float* x, const float* w,
                   const float* bias, const float* ahead, const Epilogue& e, const Scatter& s, float* y, const float* z) {
   Finish f{bias, false, false, 0, 0, 0, 0, s.out_vec, s.out_pixel, s.out_row, ahead};
-  const bool stored_sum = is_clamp(e.act.kind);  // in registers: act and, behind it, z
+  // In registers: z alone, or act where no z follows.
+  const bool stored_sum = is_clamp(e.act.kind) && (z == nullptr || e.act.kind == Act::kNone);
   if (stored_sum) f.clamp_act = set_clamp(e.act, &f.act_lo, &f.act_hi);
   fn(walk, x, w, f, y, stored_sum ? z : nullptr);
   // Runs of adjacent floats: a row of blocked pixels, or the vectors of a plain one.

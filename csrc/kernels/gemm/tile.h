@@ -45,7 +45,8 @@ struct Walk {
   int64_t depth() const { return ((a_count - 1) * lanes + last) * b_count * c_count; }
 };
 
-// What happens to a finished tile: clamp, add z, clamp, store. Strides in floats.
+// What happens to a finished tile: z is added and clamped by post, or without z it is clamped by act.
+// Strides in floats.
 struct Finish {
   const float* bias;  // a vector for each vector of the tile
   bool clamp_act, clamp_post;
@@ -66,12 +67,14 @@ constexpr bool has_two_rows(int64_t cols) { return cols * 2 <= kTilePixels && co
 // Bias, activations and residual of a node as tiles apply them.
 struct Epilogue {
   Activation act, post;
-  bool direct;  // both are clamps: done in registers
+  bool direct;  // both are clamps
 
   // From `act` and `post_act`, which the operator's infer has checked.
   void read(const Attrs& attrs, const char* op);
   // Fills everything of `f` but bias and strides.
   void clamps(Finish* f) const;
+  // Whether tiles do it all: clamps, and nothing on the side of the residual that they do not do.
+  bool in_registers(bool residual) const;
 };
 
 // Where tiles go when their vectors cannot be stored as they are: an activation that is no clamp, a tail
