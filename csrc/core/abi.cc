@@ -48,6 +48,7 @@ extern "C" const char* pn_status_name(pn_status status) {
     case PN_IO: return "input/output";
     case PN_UNTRUSTED: return "untrusted";
     case PN_INTERNAL: return "internal";
+    case PN_INTERRUPTED: return "interrupted";
   }
   return "unknown status";
 }

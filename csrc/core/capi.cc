@@ -93,6 +93,7 @@ pn_status describe(const Model& m, int32_t tensor, const char** name, pn_tensor*
     for (int k = 0; k < t.desc.shape.rank; ++k) {
       if (out->dims[k] < 0) out->dims[k] = -1;
     }
+    if (t.open_rank) out->rank = PN_OPEN_RANK;
     out->data = nullptr;
     out->bytes = static_cast<uint64_t>(t.bytes);
   }
@@ -197,6 +198,11 @@ pn_status pn_context_output(pn_context* context, uint32_t i, pn_tensor* out) {
 }
 
 pn_status pn_context_run(pn_context* context) { return to_c(context_of(context)->run()); }
+
+pn_status pn_context_set_interrupt(pn_context* context, int (*interrupt)(void* user), void* user) {
+  context_of(context)->set_interrupt(interrupt, user);
+  return PN_OK;
+}
 
 pn_status pn_context_get_memory(const pn_context* context, pn_context_memory* out) {
   if (const Status s = check_struct(out, "pn_context_memory"); s != Status::kOk) return to_c(s);

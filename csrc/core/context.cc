@@ -11,17 +11,6 @@ namespace {
 
 uint8_t g_nothing[64];  // stands for the buffer of a tensor without elements
 
-Binding* new_binding() {
-  void* memory = calloc(1, sizeof(Binding));
-  return memory ? new (memory) Binding() : nullptr;
-}
-
-void delete_binding(Binding* b) {
-  if (b == nullptr) return;
-  b->~Binding();
-  free(b);
-}
-
 }  // namespace
 
 Status Context::create(Model* model, const Pool& pool, Context** out) {
@@ -38,7 +27,11 @@ Status Context::create(Model* model, const Pool& pool, Context** out) {
 }
 
 Context::~Context() {
-  for (Binding* b : bindings_) delete_binding(b);
+  Binding::destroy(plan_);
+  if (flow_ != nullptr) {
+    flow_->~Flow();
+    free(flow_);
+  }
 }
 
 void Context::destroy() {
@@ -52,19 +45,27 @@ Status Context::init(Model* model, const Pool& pool) {
   model->retain();
   model_ = model;
   pool_ = pool;
-  dynamic_ = model->dynamic();
   PN_TRY(buffers_.allocate(slots()));
   PN_TRY(buffer_bytes_.allocate(slots()));
   PN_TRY(input_shapes_.allocate(model->input_count()));
-  PN_TRY(own_outputs_.allocate(model->output_count()));
+  PN_TRY(from_caller_.allocate(model->output_count()));
   for (int32_t i = 0; i < model->input_count(); ++i) input_shapes_[i] = slot_tensor(i).desc.shape;
-  if (dynamic_) return Status::kOk;
-  bindings_[0] = new_binding();
-  if (bindings_[0] == nullptr) return fail(Status::kOutOfMemory, "out of memory: a binding");
-  PN_TRY(bindings_[0]->build_static(*model));
-  PN_TRY(reserve(*bindings_[0]));
-  bound_ = bindings_[0];
-  bound_->attach(arena_.data(), thread_scratch_.data(), thread_stride_, &pool_);
+  if (model->dynamic()) {
+    void* memory = calloc(1, sizeof(Flow));
+    if (memory == nullptr) return fail(Status::kOutOfMemory, "out of memory: a context of %zu bytes", sizeof(Flow));
+    flow_ = new (memory) Flow();
+    PN_TRY(flow_->init(*model, &pool_, &memory_));
+    for (int32_t i = 0; i < model->input_count(); ++i) flow_->live(model->input(i)).desc = slot_tensor(i).desc;
+    return Status::kOk;
+  }
+  plan_ = Binding::make();
+  if (plan_ == nullptr) return fail(Status::kOutOfMemory, "out of memory: a binding");
+  Builder builder;
+  PN_TRY(builder.init(*model));
+  PN_TRY(builder.build_static(plan_));
+  PN_TRY(memory_.reserve(plan_->arena_bytes(), plan_->thread_bytes(), pool_.size()));
+  plan_->attach(memory_, &pool_);
+  bound_ = plan_;
   return Status::kOk;
 }
 
@@ -73,41 +74,24 @@ const ModelTensor& Context::slot_tensor(int32_t slot) const {
   return model_->tensor(slot < inputs ? model_->input(slot) : model_->output(slot - inputs));
 }
 
-// Grows arena and per-thread scratch to what a binding needs. Other bindings are attached anew when used.
-Status Context::reserve(const Binding& b) {
-  if (arena_.data() == nullptr || b.arena_bytes() > arena_.bytes()) PN_TRY(arena_.allocate(b.arena_bytes(), "the arena"));
-  if (b.thread_bytes() > thread_stride_) {
-    // An odd number of cache lines apart, so that threads do not meet in the same sets.
-    thread_stride_ = b.thread_bytes() + 64;
-    PN_TRY(thread_scratch_.allocate(thread_stride_ * pool_.size(), "per-thread scratch"));
-  }
-  return Status::kOk;
-}
-
 Status Context::bind_shapes() {
-  if (bound_ != nullptr) return Status::kOk;
-  int found = 0;
-  while (found < kMaxBindings && bindings_[found] != nullptr && !bindings_[found]->matches(input_shapes_.data())) ++found;
-  Binding* b = found < kMaxBindings ? bindings_[found] : nullptr;
-  if (b == nullptr) {
-    b = new_binding();
-    if (b == nullptr) return fail(Status::kOutOfMemory, "out of memory: a binding");
-    const Status s = b->build_dynamic(*model_, input_shapes_.data());
-    if (s != Status::kOk) {
-      delete_binding(b);
-      return s;
-    }
-    if (found == kMaxBindings) delete_binding(bindings_[--found]);
+  if (bound_ != nullptr || segmented_) return Status::kOk;
+  for (int32_t i = 0; i < model_->input_count(); ++i) {
+    if (buffers_[i] == nullptr) return fail(Status::kInvalidArgument, "input '%s' is not bound", slot_tensor(i).name);
   }
-  for (int k = found; k > 0; --k) bindings_[k] = bindings_[k - 1];
-  bindings_[0] = b;
-  PN_TRY(reserve(*b));
-  b->attach(arena_.data(), thread_scratch_.data(), thread_stride_, &pool_);
+  Binding* b = nullptr;
+  PN_TRY(flow_->find(0, 0, &b));
+  checked_ = false;
+  if (b->end() < model_->graphs()[0].end) {
+    segmented_ = true;
+    return Status::kOk;
+  }
+  PN_TRY(memory_.reserve(b->arena_bytes(), b->thread_bytes(), pool_.size()));
+  b->attach(memory_, &pool_);
   for (int32_t s = 0; s < slots(); ++s) {
     if (buffers_[s] != nullptr) b->set_buffer(s, buffers_[s]);
   }
   bound_ = b;
-  checked_ = false;
   return Status::kOk;
 }
 
@@ -151,7 +135,7 @@ Status Context::bind_input(uint32_t i, const pn_tensor& t) {
   Shape shape = input_shapes_[slot];
   if (!same_shape(t, expected.desc, shape)) {
     char text[160];
-    if (!dynamic_) return mismatch("input", expected, format_shape(shape, text, sizeof(text)), t);
+    if (flow_ == nullptr) return mismatch("input", expected, format_shape(shape, text, sizeof(text)), t);
     TensorDesc given;
     PN_TRY(to_desc(t, "input", &given));
     if (given.layout != Layout::kPlain || given.dtype != expected.desc.dtype || !model_->input_fits(slot, given.shape)) {
@@ -167,13 +151,16 @@ Status Context::bind_input(uint32_t i, const pn_tensor& t) {
   PN_TRY(check_buffer("input", expected, bytes, t));
   if (shape != input_shapes_[slot]) {
     input_shapes_[slot] = shape;
+    flow_->live(model_->input(slot)).desc.shape = shape;
     bound_ = nullptr;
+    segmented_ = false;
   }
   uint8_t* data = t.data ? static_cast<uint8_t*>(t.data) : g_nothing;
   if (buffers_[slot] == data && buffer_bytes_[slot] == bytes) return Status::kOk;
   buffers_[slot] = data;
   buffer_bytes_[slot] = bytes;
   checked_ = false;
+  if (flow_ != nullptr) flow_->live(model_->input(slot)).data = data;
   if (bound_ != nullptr) bound_->set_buffer(slot, data);
   return Status::kOk;
 }
@@ -185,19 +172,36 @@ Status Context::bind_output(uint32_t i, const pn_tensor& t) {
   PN_TRY(bind_shapes());
   const int32_t slot = model_->input_count() + static_cast<int32_t>(i);
   const ModelTensor& expected = slot_tensor(slot);
-  const TensorDesc& d = bound_->desc(model_->output(static_cast<int32_t>(i)));
-  if (!same_shape(t, d, d.shape)) {
+  TensorDesc d;
+  if (segmented_) {  // its shape is known when it is there (Flow::place)
+    PN_TRY(to_desc(t, "output", &d));
     char text[160];
-    return mismatch("output", expected, format_shape(d.shape, text, sizeof(text)), t);
+    if (d.dtype != expected.desc.dtype || d.layout != Layout::kPlain || check_declared(expected, d, "output", slot) != Status::kOk) {
+      return mismatch("output", expected, format_shape(expected.desc.shape, text, sizeof(text)), t);
+    }
+  } else {
+    d = bound_->slots()[slot].desc;
+    if (!same_shape(t, d, d.shape)) {
+      char text[160];
+      return mismatch("output", expected, format_shape(d.shape, text, sizeof(text)), t);
+    }
   }
   PN_TRY(check_buffer("output", expected, d.bytes(), t));
   uint8_t* data = t.data ? static_cast<uint8_t*>(t.data) : g_nothing;
+  from_caller_[static_cast<int32_t>(i)] = 1;
+  if (flow_ != nullptr) flow_->set_output(model_->output(static_cast<int32_t>(i)), data, d);
   if (buffers_[slot] == data && buffer_bytes_[slot] == d.bytes()) return Status::kOk;
   buffers_[slot] = data;
   buffer_bytes_[slot] = d.bytes();
   checked_ = false;
-  bound_->set_buffer(slot, data);
+  if (bound_ != nullptr) bound_->set_buffer(slot, data);
   return Status::kOk;
+}
+
+Status Context::data_dependent(uint32_t o) const {
+  return fail(Status::kNeedsValue,
+              "the shape of output '%s' depends on data: run the model with the output unbound, then ask for the output",
+              model_->tensor(model_->output(static_cast<int32_t>(o))).name);
 }
 
 Status Context::output_shape(uint32_t i, pn_tensor* out) {
@@ -205,7 +209,8 @@ Status Context::output_shape(uint32_t i, pn_tensor* out) {
     return fail(Status::kInvalidArgument, "output %u does not exist: the model has %d", i, model_->output_count());
   }
   PN_TRY(bind_shapes());
-  const TensorDesc& d = bound_->desc(model_->output(static_cast<int32_t>(i)));
+  if (segmented_) return data_dependent(i);
+  const TensorDesc& d = bound_->slots()[model_->input_count() + static_cast<int32_t>(i)].desc;
   from_desc(d, out);
   out->data = nullptr;
   out->bytes = static_cast<uint64_t>(d.bytes());
@@ -213,32 +218,51 @@ Status Context::output_shape(uint32_t i, pn_tensor* out) {
 }
 
 Status Context::output(uint32_t i, pn_tensor* out) {
-  PN_TRY(output_shape(i, out));
-  out->data = buffers_[model_->input_count() + static_cast<int32_t>(i)];
+  if (!segmented_ || i >= static_cast<uint32_t>(model_->output_count())) {
+    PN_TRY(output_shape(i, out));
+    out->data = buffers_[model_->input_count() + static_cast<int32_t>(i)];
+    return Status::kOk;
+  }
+  if (!finished_) return data_dependent(i);
+  const Live& y = output_live(static_cast<int32_t>(i));
+  from_desc(y.desc, out);
+  out->data = y.data;
+  out->bytes = static_cast<uint64_t>(y.desc.bytes());
+  return Status::kOk;
+}
+
+// A dynamic model's outputs that the caller has not bound, or bound for other shapes, get memory of the context.
+Status Context::place_outputs() {
+  const int32_t inputs = model_->input_count();
+  for (int32_t o = 0; o < model_->output_count(); ++o) {
+    const int32_t s = inputs + o;
+    const int64_t bytes = bound_->slots()[s].desc.bytes();
+    if (from_caller_[o] && buffer_bytes_[s] == bytes) continue;
+    Live& y = output_live(o);
+    PN_TRY(y.own.grow(bytes, slot_tensor(s).name));
+    from_caller_[o] = 0;
+    flow_->set_output(model_->output(o), nullptr, TensorDesc{});
+    buffers_[s] = y.own.data;
+    buffer_bytes_[s] = bytes;
+    bound_->set_buffer(s, y.own.data);
+  }
   return Status::kOk;
 }
 
 // Every slot has a buffer, and no output lies on top of an input or of another output: a kernel could read
-// what it wrote. A dynamic model's unbound outputs get memory of the context.
+// what it wrote.
 Status Context::check_buffers() {
   const int32_t inputs = model_->input_count(), count = slots();
+  if (flow_ != nullptr && bound_ != nullptr) PN_TRY(place_outputs());
   for (int32_t s = 0; s < count; ++s) {
-    const int64_t bytes = s < inputs ? buffer_bytes_[s] : bound_->desc(model_->output(s - inputs)).bytes();
-    if (dynamic_ && s >= inputs) {
-      Block& own = own_outputs_[s - inputs];
-      if (buffers_[s] == nullptr || buffers_[s] == own.data() || buffer_bytes_[s] != bytes) {
-        if (own.data() == nullptr || own.bytes() < bytes) PN_TRY(own.allocate(bytes > 0 ? bytes : 1, "an output"));
-        buffers_[s] = own.data();
-        buffer_bytes_[s] = bytes;
-        bound_->set_buffer(s, own.data());
-      }
-    }
-    if (buffers_[s] == nullptr) {
+    if (buffers_[s] == nullptr && (s < inputs || !segmented_)) {
       return fail(Status::kInvalidArgument, "%s '%s' is not bound", s < inputs ? "input" : "output", slot_tensor(s).name);
     }
   }
   for (int32_t o = inputs; o < count; ++o) {
+    if (segmented_ && !from_caller_[o - inputs]) continue;
     for (int32_t s = 0; s < o; ++s) {
+      if (segmented_ && s >= inputs && !from_caller_[s - inputs]) continue;
       const bool apart = buffers_[o] + buffer_bytes_[o] <= buffers_[s] || buffers_[s] + buffer_bytes_[s] <= buffers_[o];
       if (!apart) {
         return fail(Status::kInvalidArgument, "the buffer of output '%s' overlaps that of '%s': give each its own memory",
@@ -250,9 +274,33 @@ Status Context::check_buffers() {
   return Status::kOk;
 }
 
-Status Context::run_steps(bool profiled) {
+Status Context::run_model(bool profiled) {
   if (bound_ == nullptr) PN_TRY(bind_shapes());
   if (!checked_) PN_TRY(check_buffers());
+  return bound_ != nullptr ? run_steps(profiled) : run_flow(profiled);
+}
+
+Status Context::run_flow(bool profiled) {
+  finished_ = false;
+  const int64_t nodes = model_->nodes().size();
+  if (profiled) PN_TRY(node_times_.allocate(nodes));
+  PN_TRY(flow_->run(profiled ? node_times_.data() : nullptr));
+  finished_ = true;
+  if (!profiled) return Status::kOk;
+  int64_t count = 0;
+  for (int64_t i = 0; i < nodes; ++i) count += node_times_[i].start_ns != 0;
+  PN_TRY(times_.allocate(count));
+  for (int64_t i = 0, at = 0; i < nodes; ++i) {
+    if (node_times_[i].start_ns != 0) times_[at++] = node_times_[i];
+  }
+  qsort(times_.data(), static_cast<size_t>(count), sizeof(StepTime), [](const void* a, const void* b) {
+    const uint64_t x = static_cast<const StepTime*>(a)->start_ns, y = static_cast<const StepTime*>(b)->start_ns;
+    return x < y ? -1 : x > y ? 1 : 0;
+  });
+  return Status::kOk;
+}
+
+Status Context::run_steps(bool profiled) {
   Array<Binding::Step>& steps = bound_->steps();
   if (profiled && times_.size() != steps.size()) PN_TRY(times_.allocate(steps.size()));
   const int64_t n = steps.size();
@@ -272,10 +320,10 @@ Status Context::run_steps(bool profiled) {
 pn_context_memory Context::memory() const {
   pn_context_memory m{};
   m.struct_size = sizeof(m);
-  m.arena_bytes = static_cast<uint64_t>(arena_.bytes());
-  m.scratch_bytes = static_cast<uint64_t>(thread_scratch_.bytes());
+  m.arena_bytes = static_cast<uint64_t>(memory_.arena.bytes() + (flow_ != nullptr ? flow_->live_bytes() : 0));
+  m.scratch_bytes = static_cast<uint64_t>(memory_.thread_scratch.bytes());
   int64_t overhead = model_->overhead_bytes() + static_cast<int64_t>(sizeof(Context));
-  for (const Binding* b : bindings_) overhead += b != nullptr ? b->overhead_bytes() : 0;
+  overhead += plan_ != nullptr ? plan_->overhead_bytes() : flow_ != nullptr ? flow_->overhead_bytes() : 0;
   m.overhead_bytes = static_cast<uint64_t>(overhead);
   return m;
 }

@@ -4,19 +4,13 @@
 // made; a dynamic model's when shapes are seen for the first time. A run over known shapes allocates nothing.
 #pragma once
 
-#include "core/binding.h"
-#include "core/model.h"
+#include "core/flow.h"
 #include "pyneo/pyneo.h"
 
 namespace pyneo {
 
 class Context {
  public:
-  struct StepTime {
-    int32_t node;
-    uint64_t start_ns, duration_ns;
-  };
-
   static Status create(Model* model, const Pool& pool, Context** out);
   void destroy();
 
@@ -26,37 +20,43 @@ class Context {
   Status output_shape(uint32_t i, pn_tensor* out);
   // Where output i of the last run is: the caller's buffer, or the context's own until its next run.
   Status output(uint32_t i, pn_tensor* out);
-  Status run() { return run_steps(false); }
-  Status run_profiled() { return run_steps(true); }
+  Status run() { return run_model(false); }
+  Status run_profiled() { return run_model(true); }
+  void set_interrupt(Interrupt f, void* user) {
+    if (flow_ != nullptr) flow_->set_interrupt(f, user);
+  }
   const Array<StepTime>& times() const { return times_; }
   pn_context_memory memory() const;
 
  private:
-  static constexpr int kMaxBindings = 8;
-
   Context() = default;
   ~Context();
   Status init(Model* model, const Pool& pool);
-  Status bind_shapes();          // makes or finds the binding of the inputs' shapes
-  Status reserve(const Binding& b);
+  Status bind_shapes();          // finds or makes the binding of the inputs' shapes, or knows that there is none
+  Status place_outputs();
   Status check_buffers();
+  Status run_model(bool profiled);
   Status run_steps(bool profiled);
+  Status run_flow(bool profiled);
+  Status data_dependent(uint32_t output) const;
   int32_t slots() const { return model_->input_count() + model_->output_count(); }
   const ModelTensor& slot_tensor(int32_t slot) const;
+  Live& output_live(int32_t o) { return flow_->live(model_->output(o)); }
 
   Model* model_ = nullptr;
   Pool pool_ = Pool::serial();
-  bool dynamic_ = false;
-  Binding* bindings_[kMaxBindings] = {};  // most recently used first
-  Binding* bound_ = nullptr;              // the one whose shapes the inputs have; nullptr: to be found
-  Block arena_, thread_scratch_;
-  int64_t thread_stride_ = 0;
+  RunMemory memory_;
+  Binding* plan_ = nullptr;               // a static model's
+  Flow* flow_ = nullptr;                  // a dynamic model's
+  Binding* bound_ = nullptr;              // the whole model at the inputs' shapes; nullptr: to be found, or segmented
+  bool segmented_ = false;                // no one binding holds the whole model: shapes depend on data
+  bool finished_ = false;                 // the last run came to its end: outputs are there
   Array<Shape> input_shapes_;
   Array<uint8_t*> buffers_;               // slot -> caller's buffer; inputs, then outputs
   Array<int64_t> buffer_bytes_;
-  Array<Block> own_outputs_;              // dynamic: buffers of outputs the caller has not bound
+  Array<uint8_t> from_caller_;            // output -> whether its buffer is the caller's
   bool checked_ = false;                  // buffers were checked since the last bind
-  Array<StepTime> times_;
+  Array<StepTime> times_, node_times_;
 };
 
 }  // namespace pyneo

@@ -3,6 +3,8 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
+
 namespace pyneo {
 namespace {
 constexpr size_t kAlignment = 64;
@@ -28,6 +30,29 @@ void free_block(void* block, size_t bytes) {
   } else {
     free(block);
   }
+}
+
+Status Buffer::grow(int64_t bytes, const char* what, int64_t keep) {
+  if (data != nullptr && bytes <= capacity) return Status::kOk;
+  // What grew once grows again: half as much more, where there is memory for it.
+  int64_t room = data == nullptr ? bytes : bytes + bytes / 2;
+  Buffer grown{nullptr, 0};
+  if (keep == 0) release();
+  grown.data = static_cast<uint8_t*>(allocate_block(static_cast<size_t>(room)));
+  if (grown.data == nullptr) grown.data = static_cast<uint8_t*>(allocate_block(static_cast<size_t>(room = bytes)));
+  if (grown.data == nullptr) {
+    return fail(Status::kOutOfMemory, "out of memory: %lld bytes for '%s'", static_cast<long long>(bytes), what);
+  }
+  grown.capacity = room;
+  if (keep > 0) memcpy(grown.data, data, static_cast<size_t>(keep));
+  release();
+  *this = grown;
+  return Status::kOk;
+}
+
+void Buffer::release() {
+  if (data != nullptr) free_block(data, static_cast<size_t>(capacity));
+  *this = Buffer{nullptr, 0};
 }
 
 Status Block::allocate(int64_t bytes, const char* what) {

@@ -33,6 +33,16 @@ class Block {
   size_t bytes_ = 0;
 };
 
+// A block that grows and can be handed from one owner to another by assignment; who owns it last releases it.
+struct Buffer {
+  uint8_t* data;
+  int64_t capacity;
+
+  // Room for `bytes`; the contents are lost where it has to grow, unless `keep` says how much of them stays.
+  Status grow(int64_t bytes, const char* what, int64_t keep = 0);
+  void release();
+};
+
 // An array of trivially copyable T, zeroed, of a size fixed by allocate().
 template <typename T>
 class Array {

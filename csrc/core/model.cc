@@ -33,6 +33,7 @@ Status Model::open(const void* package, size_t bytes, bool allow_unsigned, pn_ve
     PN_TRY(format::PlanView::open(m->package_.plan, &m->plan_));
     PN_TRY(m->load());
     PN_TRY(m->check_tensors());
+    PN_TRY(m->check_owners());
     PN_TRY(m->check_nodes());
     return m->dynamic() ? Status::kOk : m->check_memory();
   }();
@@ -93,7 +94,8 @@ const char* Model::format_input_shape(int32_t input_index, char* out, size_t n) 
 
 int64_t Model::overhead_bytes() const {
   return static_cast<int64_t>(sizeof(Model)) + tensors_.size() * static_cast<int64_t>(sizeof(ModelTensor)) +
-         nodes_.size() * static_cast<int64_t>(sizeof(ModelNode));
+         nodes_.size() * static_cast<int64_t>(sizeof(ModelNode)) +
+         graphs_.size() * static_cast<int64_t>(sizeof(ModelGraph)) + 12 * home_.size();
 }
 
 Status Model::load() {
@@ -103,8 +105,9 @@ Status Model::load() {
     ModelTensor& t = tensors_[i];
     t.desc.dtype = static_cast<DType>(r.dtype);
     t.desc.layout = static_cast<Layout>(r.layout);
-    t.desc.shape.rank = r.rank;
-    for (int k = 0; k < r.rank; ++k) t.desc.shape[k] = r.dims[k];
+    t.open_rank = r.rank == format::kOpenRank;
+    t.desc.shape.rank = t.open_rank ? 0 : r.rank;
+    for (int k = 0; k < t.desc.shape.rank; ++k) t.desc.shape[k] = r.dims[k];
     t.storage = static_cast<format::Storage>(r.storage);
     t.root = i;
     t.offset = static_cast<int64_t>(r.offset);
@@ -141,6 +144,18 @@ Status Model::load() {
     n.scratch = r.scratch;
     n.subgraph = r.subgraph;
     n.subgraphs = r.subgraphs;
+    n.control = strcmp(n.op->name, "If") == 0     ? Control::kIf
+                : strcmp(n.op->name, "Loop") == 0 ? Control::kLoop
+                : strcmp(n.op->name, "Scan") == 0 ? Control::kScan
+                                                  : Control::kNone;
+  }
+  PN_TRY(graphs_.allocate(plan_.graph_count()));
+  for (int32_t i = 0; i < plan_.graph_count(); ++i) {
+    const format::GraphRecord& r = plan_.graph(i);
+    graphs_[i] = ModelGraph{static_cast<int32_t>(r.node_begin),   static_cast<int32_t>(r.node_begin + r.node_count),
+                            plan_.operands(r.input_begin),        plan_.operands(r.output_begin),
+                            static_cast<int32_t>(r.input_count),  static_cast<int32_t>(r.output_count),
+                            -1, -1, 0};
   }
   return Status::kOk;
 }

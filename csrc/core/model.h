@@ -16,13 +16,16 @@
 namespace pyneo {
 
 struct ModelTensor {
-  TensorDesc desc;
+  TensorDesc desc;           // of a dynamic plan: negative dims are open, and so is dtype kNone
+  bool open_rank;
   format::Storage storage;   // never alias: aliases are resolved to their root's storage
   int32_t root;              // the tensor that owns the memory; its own index if it does
   int64_t offset;            // in the root's memory
   int64_t bytes;
   const char* name;
 };
+
+enum class Control : uint8_t { kNone, kIf, kLoop, kScan };
 
 struct ModelNode {
   const OpDef* op;
@@ -33,7 +36,17 @@ struct ModelNode {
   int32_t n_in, n_out;
   int32_t scratch;           // tensor index or -1
   int32_t subgraph, subgraphs;  // first graph of a control-flow node, and how many
+  Control control;
   const char* name;
+};
+
+struct ModelGraph {
+  int32_t begin, end;        // its nodes
+  const int32_t* inputs;     // tensor indices, never -1
+  const int32_t* outputs;
+  int32_t n_in, n_out;
+  int32_t parent, owner;     // the graph and the node it belongs to; -1 for the model's own
+  int32_t depth;
 };
 
 class Model {
@@ -58,6 +71,10 @@ class Model {
   const Array<ModelTensor>& tensors() const { return tensors_; }
   const Array<ModelNode>& nodes() const { return nodes_; }
   const ModelTensor& tensor(int64_t i) const { return tensors_[i]; }
+  const Array<ModelGraph>& graphs() const { return graphs_; }
+  // Of a dynamic plan: the last node of the tensor's own graph that needs it (a control-flow node for what its
+  // subgraphs read); the end of that graph's nodes if it is one of the graph's outputs.
+  int32_t last_use(int32_t tensor) const { return last_use_[tensor]; }
   int32_t input_count() const { return static_cast<int32_t>(plan_.graph(0).input_count); }
   int32_t output_count() const { return static_cast<int32_t>(plan_.graph(0).output_count); }
   int32_t input(int32_t i) const { return plan_.operands(plan_.graph(0).input_begin)[i]; }    // tensor index
@@ -74,6 +91,11 @@ class Model {
   Status check_tensors();              // validate.cc
   Status check_open_tensor(int64_t i) const;
   Status check_open_node(const ModelNode& n) const;
+  Status check_graphs();               // validate_graphs.cc
+  Status check_owners();
+  Status find_homes();
+  Status check_control(const ModelNode& n) const;
+  Status check_reads(int32_t graph, int32_t node);
   Status check_nodes();
   Status check_node(int32_t i, struct NodeWorkspace& w);
   Status check_memory();
@@ -84,6 +106,10 @@ class Model {
   Target target_;
   Array<ModelTensor> tensors_;
   Array<ModelNode> nodes_;
+  Array<ModelGraph> graphs_;
+  Array<int32_t> home_;                // dynamic: 1 + graph that a tensor belongs to, 0 = none (constants, unused)
+  Array<int32_t> written_at_;          // dynamic: the node that writes it, -1 for inputs
+  Array<int32_t> last_use_;
   void* owned_ = nullptr;
   size_t owned_bytes_ = 0;
 };

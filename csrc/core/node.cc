@@ -46,6 +46,39 @@ Status infer_node(const ModelNode& n, NodeWorkspace& w) {
   return infer_op(*n.op, c);
 }
 
+Status check_declared(const ModelTensor& declared, const TensorDesc& found, const char* what, int32_t k) {
+  const TensorDesc& d = declared.desc;
+  bool fits = d.dtype == DType::kNone || d.dtype == found.dtype;
+  fits = fits && (declared.open_rank || d.shape.rank == found.shape.rank);
+  for (int i = 0; fits && i < d.shape.rank; ++i) fits = d.shape[i] < 0 || d.shape[i] == found.shape[i];
+  if (fits) return Status::kOk;
+  char a[160], b[160];
+  return fail(Status::kInvalidModel, "%s %d is %s %s for these inputs, the plan was made for %s %s", what, k,
+              dtype_name(found.dtype), format_shape(found.shape, a, sizeof(a)), dtype_name(d.dtype),
+              declared.open_rank ? "of any rank" : format_shape(d.shape, b, sizeof(b)));
+}
+
+Status pick_kernel(const Model& model, const ModelNode& n, const NodeWorkspace& w, const KernelDef** kernel,
+                   NodeNeeds* needs) {
+  const KernelQuery q = kernel_query(n, w);
+  const int p = n.kernel ? n.kernel->packed_input : -1;
+  *kernel = n.kernel;
+  if (n.kernel == nullptr || !n.kernel->accepts(q)) {
+    *kernel = nullptr;
+    if (p >= 0) {
+      return fail(Status::kUnsupported, "kernel '%s' does not take these shapes: compile the model with bounds that cover them",
+                  n.kernel->name);
+    }
+    const KernelDef* found[8];
+    const int count = list_kernels(n.op->name, q, found, 8);
+    for (int k = 0; k < count && *kernel == nullptr; ++k) {
+      if (found[k]->packed_input < 0) *kernel = found[k];
+    }
+  }
+  const bool packed = p >= 0 && p < n.n_in && n.inputs[p] >= 0;
+  return check_kernel(n, *kernel, w, packed ? model.tensor(n.inputs[p]).bytes : 0, needs);
+}
+
 Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w, int64_t packed_bytes,
                     NodeNeeds* needs) {
   *needs = NodeNeeds{};

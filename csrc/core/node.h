@@ -28,6 +28,15 @@ KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w);
 // Runs the operator's shape inference over w.descs and w.values into w.inferred.
 Status infer_node(const ModelNode& n, NodeWorkspace& w);
 
+// Error unless a tensor may be what an operator found it to be: the plan's declared dtype, rank and dims,
+// where they are not open. `what`: "output 0", for the message.
+Status check_declared(const ModelTensor& declared, const TensorDesc& found, const char* what, int32_t k);
+
+// The kernel for operands of this shape: the plan's where it takes them; else, unless it alone can read its
+// packed weights, the cheapest that does, at last the reference (nullptr).
+Status pick_kernel(const Model& model, const ModelNode& n, const NodeWorkspace& w, const KernelDef** kernel,
+                   NodeNeeds* needs);
+
 // Checks that `kernel` (nullptr: reference) can run the node with the operands' descs and layouts, and that
 // packed constants have the size it reads. `packed_bytes`: stored bytes of the packed operand.
 Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w, int64_t packed_bytes,

@@ -21,6 +21,7 @@ enum class [[nodiscard]] Status : int32_t {
   kIo = 7,                // a file could not be opened or read
   kUntrusted = 8,         // signature missing or refused by the verifier
   kInternal = 9,          // a bug in pyneo
+  kInterrupted = 10,      // the caller's interrupt function ended the run
 };
 
 // Formats the message (printf style, truncated to 1023 bytes) and returns `code`.

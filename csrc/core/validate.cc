@@ -60,6 +60,7 @@ Status Model::check_open_tensor(int64_t i) const {
     return bad(t.name, "only inputs, outputs and intermediate results may have open dims");
   }
   if (t.offset < 0) return bad(t.name, "impossible offset");
+  if (t.open_rank && t.storage == kStorageInput) return bad(t.name, "an input's rank may not be open");
   Shape known = t.desc.shape;
   for (int k = 0; k < t.desc.shape.rank; ++k) {
     const int64_t d = t.desc.shape[k];
@@ -67,7 +68,7 @@ Status Model::check_open_tensor(int64_t i) const {
     if (d < 0 && d != INT64_MIN && -1 - d >= plan_.symbol_count()) return bad(t.name, "it names a symbol that is not there");
   }
   int64_t elements = 0;
-  if (!checked_elements(known, static_cast<int64_t>(dtype_size(t.desc.dtype)) * 16, &elements)) return bad(t.name, "its shape overflows");
+  if (!checked_elements(known, 8 * 16, &elements)) return bad(t.name, "its shape overflows");
   if (t.storage == kStorageInput ? t.offset >= input_count() || input(static_cast<int32_t>(t.offset)) != i
                                  : t.storage == kStorageOutput && (t.offset >= output_count() || output(static_cast<int32_t>(t.offset)) != i)) {
     return bad(t.name, "the graph's list of inputs and outputs names another tensor");
@@ -79,7 +80,6 @@ Status Model::check_open_tensor(int64_t i) const {
 }
 
 Status Model::check_open_node(const ModelNode& n) const {
-  if (n.subgraphs != 0) return fail(Status::kUnsupported, "control flow needs a newer pyneo");
   if (n.n_in < n.op->min_in || (n.op->max_in >= 0 && n.n_in > n.op->max_in) || n.n_out < n.op->min_out ||
       (n.op->max_out >= 0 && n.n_out > n.op->max_out)) {
     return fail(Status::kInvalidPackage, "%d inputs and %d outputs do not fit the operator", n.n_in, n.n_out);
@@ -108,8 +108,10 @@ Status Model::check_tensors() {
     ModelTensor& t = tensors_[i];
     int64_t elements = 0;
     const int64_t size = static_cast<int64_t>(dtype_size(t.desc.dtype));
-    if (size == 0) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
+    const bool open_dtype = dynamic() && t.desc.dtype == DType::kNone && t.storage == kStorageArena;
+    if (size == 0 && !open_dtype) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
     if (!is_layout(t.desc.layout)) return bad(t.name, "unknown layout %d", static_cast<int>(t.desc.layout));
+    if (t.open_rank && t.storage == kStorageConst) return bad(t.name, "a constant's rank may not be open");
     if (dynamic() && t.storage != kStorageConst) {
       PN_TRY(check_open_tensor(i));
       continue;
@@ -194,7 +196,7 @@ Status Model::check_tensors() {
 
 Status Model::check_node(int32_t index, NodeWorkspace& w) {
   const ModelNode& n = nodes_[index];
-  if (n.subgraphs != 0) return fail(Status::kUnsupported, "control flow needs a newer pyneo");
+  if (n.control != Control::kNone) return fail(Status::kInvalidPackage, "control flow needs a dynamic plan");
   for (int32_t k = 0; k < n.n_in + n.n_out; ++k) {
     const int32_t t = n.inputs[k];
     w.descs[k] = t < 0 ? nullptr : &tensors_[t].desc;
@@ -228,6 +230,13 @@ Status Model::check_node(int32_t index, NodeWorkspace& w) {
 }
 
 Status Model::check_nodes() {
+  if (dynamic()) {  // shapes are checked when they are bound (core/builder.cc)
+    for (int32_t i = 0; i < nodes_.size(); ++i) {
+      const Status s = check_open_node(nodes_[i]);
+      if (s != Status::kOk) return fail_in(s, "node '%s' (%s)", nodes_[i].name, nodes_[i].op->name);
+    }
+    return check_graphs();
+  }
   // written[root]: 1 + index of the tensor of the family that a node wrote, 0 = none yet. Families in the arena
   // may be written in parts (concat in place); check_memory proves those byte by byte.
   Array<int32_t> written;
@@ -238,15 +247,12 @@ Status Model::check_nodes() {
   PN_TRY(w.allocate(*this));
   for (int32_t i = 0; i < nodes_.size(); ++i) {
     const ModelNode& n = nodes_[i];
-    // A dynamic plan's shapes are checked when they are bound (core/binding.cc).
-    Status s = dynamic() ? check_open_node(n) : check_node(i, w);
+    Status s = check_node(i, w);
     for (int32_t k = 0; s == Status::kOk && k < n.n_in; ++k) {
       const int32_t t = n.inputs[k];
       if (t < 0) continue;
       const ModelTensor& x = tensors_[t];
-      // check_memory proves it for the arena of a static plan; a dynamic one has no shapes yet to be proved over.
-      const bool by_order = x.storage == kStorageOutput || (dynamic() && x.storage == kStorageArena);
-      if (by_order && written[x.root] == 0) {
+      if (x.storage == kStorageOutput && written[x.root] == 0) {  // check_memory proves it for the arena
         s = fail(Status::kInvalidPackage, "it reads '%s' before any node has written it", x.name);
       }
     }

@@ -70,7 +70,8 @@ Status PlanView::check() const {
   for (int64_t i = 0; i < tensor_count(); ++i) {
     const TensorRecord& t = tensor(i);
     if (!name_ok(t.name)) return bad("a tensor's name is not a valid string", i);
-    if (t.rank > 8) return bad("a tensor's rank is above 8", i);
+    const bool open_rank = t.rank == kOpenRank && (h.flags & kPlanDynamic) != 0;
+    if (t.rank > 8 && !open_rank) return bad("a tensor's rank is above 8", i);
     if (t.flags != 0 || t.reserved != 0) return bad("a tensor has unknown flags", i);
     if (t.storage > kStorageState) return bad("a tensor has an unknown storage", i);
     if ((t.storage == kStorageAlias) != (t.alias_of >= 0) || t.alias_of >= tensor_count() || t.alias_of < -1) {

@@ -20,6 +20,7 @@ extern "C" {
 
 #define PN_API __attribute__((visibility("default")))
 #define PN_MAX_RANK 8
+#define PN_OPEN_RANK 255 /* pn_tensor.rank of an output that has another rank from run to run */
 
 typedef enum pn_status {
   PN_OK = 0,
@@ -31,7 +32,8 @@ typedef enum pn_status {
   PN_INVALID_MODEL = 6,
   PN_IO = 7,
   PN_UNTRUSTED = 8,
-  PN_INTERNAL = 9
+  PN_INTERNAL = 9,
+  PN_INTERRUPTED = 10
 } pn_status;
 
 /* dtype numbers are those of onnx.TensorProto.DataType: 1 float32, 2 uint8, 3 int8, 6 int32, 7 int64, 9 bool, ... */
@@ -102,9 +104,14 @@ PN_API void pn_context_destroy(pn_context* context);
 PN_API pn_status pn_context_bind_input(pn_context* context, uint32_t i, const pn_tensor* tensor);
 PN_API pn_status pn_context_bind_output(pn_context* context, uint32_t i, const pn_tensor* tensor);
 /* Shape of output i for the inputs bound now (data is NULL, bytes is what the buffer needs). PN_NEEDS_VALUE if it
- * depends on data: run with the output unbound, then ask pn_context_output. */
+ * depends on data or control flow: run with the output unbound, then ask pn_context_output. A buffer may be bound
+ * to such an output all the same; the run fails if its result has another shape. */
 PN_API pn_status pn_context_output_shape(pn_context* context, uint32_t i, pn_tensor* out);
 PN_API pn_status pn_context_run(pn_context* context);
+/* A model with control flow may run for ever. `interrupt` is asked about every 20 ms, between iterations and between
+ * nodes whose shapes depend on data, on the thread that runs; anything but 0 ends the run with PN_INTERRUPTED. The
+ * context can run again. NULL: never asked. */
+PN_API pn_status pn_context_set_interrupt(pn_context* context, int (*interrupt)(void* user), void* user);
 /* Output i of the last run: the caller's buffer, or, for a dynamic model's output that is not bound, memory of
  * the context that is valid until its next run. */
 PN_API pn_status pn_context_output(pn_context* context, uint32_t i, pn_tensor* out);
