@@ -85,7 +85,8 @@ class CModel:
         ffi = self.lib.ffi
         name, t = ffi.new("char**"), ffi.new("pn_tensor*", {"struct_size": ffi.sizeof("pn_tensor")})
         self.lib.check(get(self._model, i, ffi.cast("const char**", name), t))
-        return ffi.string(name[0]).decode(), np.dtype(DTYPES[t.dtype]), tuple(t.dims[0 : t.rank])
+        shape = tuple(t.dims[0 : t.rank]) if t.rank <= 8 else ()
+        return ffi.string(name[0]).decode(), np.dtype(DTYPES[t.dtype]), shape
 
     def context(self, threads: int = 0) -> CContext:
         """A context of its own arena: one for each thread."""
@@ -126,13 +127,28 @@ class CContext:
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for dense arrays in the model's order. InputError as the core words it."""
-        c, arrays = self.lib.c, [np.asarray(x, order="C") for x in inputs]
-        outputs = [np.empty(shape, dtype) for _, dtype, shape in self.owner.outputs]
+        c, ffi = self.lib.c, self.lib.ffi
         numbers = {np.dtype(n): k for k, n in reversed(DTYPES.items())}
-        keep = [self._tensor(a, numbers.get(a.dtype, 0)) for a in [*arrays, *outputs]]
-        for i, t in enumerate(keep[: len(arrays)]):
+        arrays = [np.asarray(x, order="C") for x in inputs]
+        keep = [self._tensor(a, numbers.get(a.dtype, 0)) for a in arrays]
+        for i, t in enumerate(keep):
             self.lib.check(c.pn_context_bind_input(self._context, i, t))
-        for o, t in enumerate(keep[len(arrays) :]):
-            self.lib.check(c.pn_context_bind_output(self._context, o, t))
+        outputs: list[Any] = []
+        for o, (_, dtype, _) in enumerate(self.owner.outputs):
+            t = ffi.new("pn_tensor*", {"struct_size": ffi.sizeof("pn_tensor")})
+            status = c.pn_context_output_shape(self._context, o, t)
+            outputs.append(None)
+            if status == c.PN_NEEDS_VALUE:  # known after the run, in memory of the context
+                continue
+            self.lib.check(status)
+            outputs[o] = np.empty(tuple(t.dims[0 : t.rank]), dtype)
+            keep.append(self._tensor(outputs[o], numbers.get(outputs[o].dtype, 0)))
+            self.lib.check(c.pn_context_bind_output(self._context, o, keep[-1]))
         self.lib.check(c.pn_context_run(self._context))
+        for o, (_, dtype, _) in enumerate(self.owner.outputs):
+            if outputs[o] is None:
+                t = ffi.new("pn_tensor*", {"struct_size": ffi.sizeof("pn_tensor")})
+                self.lib.check(c.pn_context_output(self._context, o, t))
+                outputs[o] = np.empty(tuple(t.dims[0 : t.rank]), dtype)
+                ffi.memmove(ffi.cast("void*", outputs[o].ctypes.data), t.data, outputs[o].nbytes)
         return outputs

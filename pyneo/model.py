@@ -329,13 +329,17 @@ def _open(source: Any, mode: str, max_bytes: int) -> Source:
 
 
 def _infos(
-    core: list[tuple[str, int, tuple[int, ...]]], specs: Sequence[TensorSpec], what: str
+    core: list[tuple[str, int, tuple[int, ...] | None]], specs: Sequence[TensorSpec], what: str
 ) -> list[TensorInfo]:
     """The plan's inputs or outputs, which count, with the manifest's words for dims bound at run time."""
     if [name for name, _, _ in core] != [s.name for s in specs]:
         raise PackageError(f"the manifest's {what} are not those of the plan; compile the model again")
     infos = []
     for (name, dtype, shape), spec in zip(core, specs, strict=True):
+        kind = "str" if spec.dtype == "string" else DTYPES[dtype]
+        if shape is None:  # another rank from run to run
+            infos.append(TensorInfo(name, np.dtype(kind), ("...",)))
+            continue
         named = len(spec.shape) == len(shape)
         if spec.dtype == "string" and dtype != _INT64:
             raise PackageError(f"{name!r} has no int64 codes for its strings; compile the model again")
@@ -344,7 +348,6 @@ def _infos(
                 f"{name!r} has {len(spec.keys)} keys for other columns; compile the model again"
             )
         dims = tuple(spec.shape[k] if d < 0 and named else d for k, d in enumerate(shape))
-        kind = "str" if spec.dtype == "string" else DTYPES[dtype]
         infos.append(TensorInfo(name, np.dtype(kind), dims))
     return infos
 

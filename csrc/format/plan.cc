@@ -70,7 +70,8 @@ Status PlanView::check() const {
   for (int64_t i = 0; i < tensor_count(); ++i) {
     const TensorRecord& t = tensor(i);
     if (!name_ok(t.name)) return bad("a tensor's name is not a valid string", i);
-    const bool open_rank = t.rank == kOpenRank && (h.flags & kPlanDynamic) != 0;
+    bool open_rank = t.rank == kOpenRank && (h.flags & kPlanDynamic) != 0;
+    for (int k = 0; k < 8; ++k) open_rank = open_rank && t.dims[k] == 0;
     if (t.rank > 8 && !open_rank) return bad("a tensor's rank is above 8", i);
     if (t.flags != 0 || t.reserved != 0) return bad("a tensor has unknown flags", i);
     if (t.storage > kStorageState) return bad("a tensor has an unknown storage", i);

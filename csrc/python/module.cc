@@ -7,6 +7,7 @@ namespace pyneo_python {
 
 void check(pn_status status) {
   if (status == PN_OK) return;
+  if (status == PN_INTERRUPTED && PyErr_Occurred() != nullptr) throw py::error_already_set();  // a signal handler's
   const py::tuple types = py::module_::import("pyneo.errors").attr("BY_STATUS");
   const auto i = static_cast<size_t>(status);
   PyErr_SetString(types[i < types.size() ? i : 0].ptr(), pn_last_error());

@@ -36,13 +36,23 @@ struct TensorInfo {
   py::dtype dtype;
 };
 
+// Runs what Python does for signals, so that Ctrl-C ends a loop that does not end.
+int check_signals(void*) {
+  const PyGILState_STATE gil = PyGILState_Ensure();
+  const int raised = PyErr_CheckSignals();
+  PyGILState_Release(gil);
+  return raised;
+}
+
 std::string describe(const py::dtype& dtype, const pn_tensor& t) {
   std::string s = py::str(dtype).cast<std::string>() + " [";
+  if (t.rank == PN_OPEN_RANK) return s + "...]";
   for (int k = 0; k < t.rank; ++k) s += (k ? ", " : "") + std::to_string(t.dims[k]);
   return s + "]";
 }
 
 bool open_dims(const pn_tensor& t) {
+  if (t.rank == PN_OPEN_RANK) return true;
   for (int k = 0; k < t.rank; ++k) {
     if (t.dims[k] < 0) return true;
   }
@@ -90,6 +100,10 @@ struct Model {
 py::list tensor_infos(const std::vector<TensorInfo>& infos) {
   py::list result;
   for (const TensorInfo& t : infos) {
+    if (t.tensor.rank == PN_OPEN_RANK) {
+      result.append(py::make_tuple(t.name, int{t.tensor.dtype}, py::none()));
+      continue;
+    }
     py::tuple shape(t.tensor.rank);
     for (size_t k = 0; k < t.tensor.rank; ++k) shape[k] = t.tensor.dims[k];
     result.append(py::make_tuple(t.name, int{t.tensor.dtype}, shape));
@@ -151,6 +165,7 @@ struct Context {
     options.struct_size = sizeof(options);
     options.threads = threads;
     check(pn_context_create(model->model, &options, &context));
+    check(pn_context_set_interrupt(context, &check_signals, nullptr));
   }
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -286,7 +301,7 @@ void bind_runtime(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A validated plan over a package's bytes, which it keeps alive.")
       .def(py::init<py::buffer>(), arg("package"))
       .def_property_readonly("inputs", [](const Model& m) { return tensor_infos(m.inputs); }, "[(name, dtype, shape)]")
-      .def_property_readonly("outputs", [](const Model& m) { return tensor_infos(m.outputs); }, "[(name, dtype, shape)]")
+      .def_property_readonly("outputs", [](const Model& m) { return tensor_infos(m.outputs); }, "[(name, dtype, shape)]; shape None: any rank")
       .def_property_readonly("manifest", [](const Model& m) {
         const char* json = nullptr;
         size_t bytes = 0;
