@@ -66,5 +66,5 @@ class OutOfMemoryError(Error, MemoryError):
 # The exception of each pn_status (pyneo.h), PN_OK first: for both faces of the C library.
 BY_STATUS: tuple[type[Error], ...] = (
     Error, PackageError, InputError, CompileError, OutOfMemoryError,
-    ValueNeededError, ModelError, PackageError, SignatureError, Error,
+    ValueNeededError, ModelError, PackageError, SignatureError, Error, Error,
 )  # fmt: skip
