@@ -3,7 +3,12 @@
 // One pool of threads for the process. A call takes whichever workers are free, hands each a
 // pointer to a job on its own stack, works along, and takes back what no worker has begun; so a
 // worker that the kernel has not woken yet is never waited for, and calls of several contexts share
-// the pool without locks. Nothing is allocated but in Pool::shared (and once after a fork, where
+// the pool without locks.
+//
+// Every thread of a job begins with a share of its own, the same neighbouring tasks in each call of
+// the same size, so that what it wrote is still in its caches when the next operator reads it.
+// A thread that is done takes single units off the end of the largest share that is left: cores
+// are never equally fast. Nothing is allocated but in Pool::shared (and once after a fork, where
 // threads do not survive).
 #include "threads/pool.h"
 
@@ -26,7 +31,7 @@ constexpr int kMaxWorkers = 255;
 constexpr int64_t kSpinNanoseconds = 40000;    // a little more than waking a sleeping thread costs
 constexpr int64_t kPoliteNanoseconds = 10000;  // after this much of it, others may have the CPU
 constexpr size_t kStackBytes = size_t{1} << 20;
-constexpr int64_t kChunksPerThread = 8;
+constexpr int64_t kUnitsPerThread = 16;
 
 // The life of a worker's mailbox. Callers move it from kIdle or kAsleep to kTaken and kPosted, and
 // back to kIdle if the worker has not begun; the worker moves it to kRunning and, when done, to
@@ -46,11 +51,33 @@ constexpr uint32_t kMailBits = 4;
 Mail state_of(uint32_t word) { return static_cast<Mail>(word & ((1u << kMailBits) - 1)); }
 uint32_t with_state(uint32_t word, Mail state) { return (word >> kMailBits << kMailBits) | state; }
 
+// Units [begin, end) that nobody has taken: begin in the upper half, end in the lower.
+struct alignas(64) Share {
+  std::atomic<uint64_t> units;
+};
+uint64_t make_share(uint64_t begin, uint64_t end) { return begin << 32 | end; }
+uint64_t left_of(uint64_t share) {
+  const uint64_t begin = share >> 32, end = share & 0xffffffffu;
+  return begin < end ? end - begin : 0;
+}
+
 struct Job {
   ParallelBody body;
   void* user;
-  int64_t n, chunk;
-  alignas(64) std::atomic<int64_t> next;
+  int64_t n, chunk;  // tasks, and tasks of a unit
+  int threads;
+  Share share[kMaxWorkers + 1];
+
+  // Everybody's share, for `count` threads.
+  void divide(int count) {
+    threads = count;
+    chunk = n / (count * kUnitsPerThread);
+    if (chunk < 1) chunk = 1;
+    const uint64_t units = static_cast<uint64_t>((n - 1) / chunk + 1), all = static_cast<uint64_t>(count);
+    for (uint64_t t = 0; t < all; ++t) {
+      share[t].units.store(make_share(units * t / all, units * (t + 1) / all), std::memory_order_relaxed);
+    }
+  }
 };
 
 struct alignas(64) Worker {
@@ -118,12 +145,35 @@ uint32_t spin_while(const std::atomic<uint32_t>& word, F unchanged) {
   return seen;
 }
 
+void do_unit(const Job& job, uint64_t unit, int thread) {
+  const int64_t begin = static_cast<int64_t>(unit) * job.chunk;
+  const int64_t end = job.n - begin > job.chunk ? begin + job.chunk : job.n;
+  for (int64_t i = begin; i < end; ++i) job.body(job.user, i, thread);
+}
+
 void work_on(Job& job, int thread) {
+  std::atomic<uint64_t>& own = job.share[thread].units;
+  uint64_t seen = own.load(std::memory_order_relaxed);
+  while (left_of(seen) > 0) {
+    if (own.compare_exchange_weak(seen, seen + (uint64_t{1} << 32), std::memory_order_relaxed)) {
+      do_unit(job, seen >> 32, thread);
+      seen = own.load(std::memory_order_relaxed);
+    }
+  }
   for (;;) {
-    const int64_t begin = job.next.fetch_add(job.chunk, std::memory_order_relaxed);
-    if (begin >= job.n) return;
-    const int64_t end = job.n - begin > job.chunk ? begin + job.chunk : job.n;
-    for (int64_t i = begin; i < end; ++i) job.body(job.user, i, thread);
+    std::atomic<uint64_t>* largest = nullptr;
+    uint64_t most = 0;
+    for (int t = 0; t < job.threads; ++t) {
+      const uint64_t share = job.share[t].units.load(std::memory_order_relaxed);
+      if (left_of(share) > left_of(most)) {
+        most = share;
+        largest = &job.share[t].units;
+      }
+    }
+    if (largest == nullptr) return;
+    if (largest->compare_exchange_strong(most, most - 1, std::memory_order_relaxed)) {
+      do_unit(job, (most & 0xffffffffu) - 1, thread);
+    }
   }
 }
 
@@ -162,21 +212,28 @@ struct Taken {
   uint32_t posted;  // its mailbox when the job was put there
 };
 
-// Takes up to `wanted` free workers for the job and wakes them; their numbers are 1 and up.
+// Takes up to `wanted` free workers for the job, divides it among them and the caller, and wakes them;
+// their numbers are 1 and up.
 int post(Job* job, int wanted, Taken* taken) {
   const int workers = g.workers.load(std::memory_order_acquire);
   int count = 0;
+  uint64_t asleep[(kMaxWorkers + 63) / 64] = {};
   for (int i = 0; i < workers && count < wanted; ++i) {
     Worker& w = g.worker[i];
     uint32_t seen = w.mail.load(std::memory_order_relaxed);
     if (state_of(seen) != kIdle && state_of(seen) != kAsleep) continue;
     const uint32_t mine = with_state(seen + (1u << kMailBits), kTaken);
     if (!w.mail.compare_exchange_strong(seen, mine)) continue;
-    taken[count] = {&w, with_state(mine, kPosted)};
+    if (state_of(seen) == kAsleep) asleep[count / 64] |= uint64_t{1} << (count % 64);
+    taken[count++] = {&w, with_state(mine, kPosted)};
+  }
+  job->divide(count + 1);
+  for (int i = 0; i < count; ++i) {
+    Worker& w = *taken[i].worker;
     w.job = job;
-    w.thread = ++count;
-    w.mail.store(with_state(mine, kPosted));
-    if (state_of(seen) == kAsleep) futex_wake(&w.mail);
+    w.thread = i + 1;
+    w.mail.store(taken[i].posted);
+    if (asleep[i / 64] >> (i % 64) & 1) futex_wake(&w.mail);
   }
   return count;
 }
@@ -302,9 +359,6 @@ void Pool::parallel_for(int64_t n, ParallelBody body, void* user) const {
   job.body = body;
   job.user = user;
   job.n = n;
-  job.chunk = n / ((helpers + 1) * kChunksPerThread);
-  if (job.chunk < 1) job.chunk = 1;
-  job.next.store(0, std::memory_order_relaxed);
   Taken taken[kMaxWorkers];
   const int count = post(&job, helpers, taken);
   inside = true;

@@ -13,6 +13,12 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
+constexpr int64_t kTasksPerThread = 8;  // so that threads of unequal speed end together
+constexpr int64_t kTaskTiles = 4;       // least tiles of rows of a task
+// One thread does less than this sooner than two. The unit is a multiply or add; a number of B
+// from memory takes as long as 24 of them.
+constexpr double kAloneWork = 1e6;
+
 struct State {
   int64_t m, n, k;
   int64_t block_rows;    // rows of A that are used together
@@ -132,7 +138,7 @@ void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t
         run.w = o.b + n0 * s.k + k0 * run.w_step;
         // Blocks of B lie in the order of their use.
         run.ahead = run.w + run.k * run.w_step;
-        run.ahead_bytes = run.last && p + 1 == p1 ? 0 : run.k * run.w_step * 4;
+        run.ahead_bytes = run.last && p + 1 == panels(s) ? 0 : run.k * run.w_step * 4;
         run_panel(run);
       }
     }
@@ -145,14 +151,21 @@ Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Operands o{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
-  const int64_t row_tiles = ceil_div(s.m, int64_t{kRowTile});
-  Split split{1, 1};
-  if (flops(s) >= kAloneFlops) split = split_grid(row_tiles, panels(s), c.pool->size());
-  c.pool->run(split.rows * split.cols, [&](int64_t task, int) {
-    const int64_t down = task / split.cols, across = task % split.cols;
-    run_part(s, o, tile_begin(s.m, row_tiles, tile_begin(row_tiles, split.rows, down)),
-             tile_begin(s.m, row_tiles, tile_begin(row_tiles, split.rows, down + 1)),
-             tile_begin(panels(s), split.cols, across), tile_begin(panels(s), split.cols, across + 1));
+  const int64_t across = panels(s), tiles = ceil_div(s.m, int64_t{kRowTile}), threads = c.pool->size();
+  const double work = flops(s), stream = 24.0 * static_cast<double>(s.n * s.k);
+  if (threads == 1 || (work > stream ? work : stream) < kAloneWork) {
+    run_part(s, o, 0, s.m, 0, across);
+    return Status::kOk;
+  }
+  // Panels are the tasks, with their rows divided where panels are few; so each part of B has one reader
+  // or neighbours in time. Many rows: blocks of them come first, lest A pass for every panel.
+  const int64_t blocks = ceil_div(s.m, s.block_rows);
+  int64_t down = blocks > 1 ? blocks : ceil_div(threads * kTasksPerThread, across);
+  if (down > ceil_div(tiles, kTaskTiles)) down = ceil_div(tiles, kTaskTiles);
+  c.pool->run(across * down, [&](int64_t task, int) {
+    const int64_t p = blocks > 1 ? task % across : task / down, part = blocks > 1 ? task / across : task % down;
+    const auto row = [&](int64_t i) { return tile_begin(s.m, tiles, tile_begin(tiles, down, i)); };
+    run_part(s, o, row(part), row(part + 1), p, p + 1);
   });
   return Status::kOk;
 }

@@ -107,8 +107,9 @@ Status run(const void* state, RunContext& c) {
   const int64_t tiles = ceil_div(g.m, int64_t{kRowTile}), panels = ceil_div(g.n, kRowPanel);
   const Pool serial = Pool::serial();
   const Pool& pool = flops(g) < kAloneFlops ? serial : *c.pool;
+  const int64_t tasks = 4 * pool.size();
   Split split{1, 1};
-  if (g.batches % pool.size() != 0 && g.batches < 4 * pool.size()) split = split_grid(tiles, panels, pool.size());
+  if (pool.size() > 1 && g.batches < tasks) split = split_grid(tiles, panels, ceil_div(tasks, g.batches));
   pool.run(g.batches * split.rows * split.cols, [&](int64_t task, int thread) {
     const int64_t across = task % split.cols, down = task / split.cols % split.rows;
     const int64_t batch = task / (split.cols * split.rows);
