@@ -43,9 +43,8 @@ Status fail_in(Status code, const char* format, ...) {
   int used = vsnprintf(g_message, sizeof(g_message), format, args);
   va_end(args);
   if (used < 0) used = 0;
-  if (used < kMessageBytes - 3) {
-    snprintf(g_message + used, sizeof(g_message) - static_cast<size_t>(used), ": %s", tail);
-  }
+  const int room = kMessageBytes - used - 3;  // for ": " and the end
+  if (room > 0) snprintf(g_message + used, static_cast<size_t>(room) + 3, ": %.*s", room, tail);
   clean();
   return code;
 }
