@@ -132,8 +132,8 @@ TileFn tile_fn(int rows, int cols, int vecs) {
   return vecs == 2 ? row_fn<2>(cols) : row_fn<1>(cols);
 }
 
-void Epilogue::read(const Attrs& attrs, const char* op) {
-  if (read_activation(attrs, op, "act", &act) != Status::kOk ||
+void Epilogue::read(const Attrs& attrs, const char* op, const char* act_name) {
+  if (read_activation(attrs, op, act_name, &act) != Status::kOk ||
       read_activation(attrs, op, "post_act", &post) != Status::kOk) {
     clear_error();
   }

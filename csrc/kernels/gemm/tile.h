@@ -70,7 +70,7 @@ struct Epilogue {
   bool direct;  // both are clamps
 
   // From `act` and `post_act`, which the operator's infer has checked.
-  void read(const Attrs& attrs, const char* op);
+  void read(const Attrs& attrs, const char* op, const char* act_name = "act");
   // Fills everything of `f` but bias and strides.
   void clamps(Finish* f) const;
   // Whether tiles do it all: clamps, and nothing on the side of the residual that they do not do.

@@ -11,6 +11,7 @@ import numpy as np
 from pyneo.compiler import core
 from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
 from pyneo.compiler.lower import layouts
+from pyneo.compiler.lower.blocks import fuse_blocks
 from pyneo.compiler.lower.memory import MemoryPlan, list_values, plan_memory
 from pyneo.compiler.lower.plan import write_plan
 from pyneo.compiler.lower.tune import Tuner
@@ -37,6 +38,7 @@ class Lowered:
 
 def lower(graph: Graph, target: Target, tuner: Tuner | None = None) -> Lowered:
     """Chooses kernels and layouts, packs weights, plans memory, writes the plan. Changes the graph."""
+    fuse_blocks(graph, target)
     _own_outputs(graph)
     choice = layouts.assign(graph, target, tuner)
     _pack_weights(graph, choice, target)

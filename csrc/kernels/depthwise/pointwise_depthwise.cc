@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A 1x1 convolution and the depthwise one behind it, over channel blocks. The widened tensor, the largest of an
+// inverted residual block, never leaves the caches: for a panel of its channels, rows are made by the GEMM
+// microkernel, pass through a ring of about half of L1, and are read by the depthwise windows at once.
+//
+// Sums for the mean are kept by output row and added in the order of rows, so that they do not depend on who
+// computed which.
+#include "kernels/depthwise/window.h"
+#include "kernels/gemm/partition.h"
+#include "ops/pointwise_depthwise.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+struct State {
+  int64_t batch, channels, expanded;
+  Walk walk;             // of x
+  Epilogue inner;
+  DepthwiseWindow window;
+  int64_t tiles;         // across an input row
+  bool mean;
+};
+
+int64_t blocks_of(const State& s) { return ceil_div(s.expanded, kVec); }
+int64_t panels_of(const State& s) { return ceil_div(s.expanded, kPanel); }
+
+bool fill(const KernelQuery& q, State* s) {
+  PointwiseDepthwise p;
+  if (read_pointwise_depthwise(q.attrs, q.in[0]->shape, q.in[1]->shape, q.in[2]->shape, &p) != Status::kOk ||
+      read_window_rows(q.attrs, "PointwiseDepthwise", p.depthwise.window, q.target->l1_bytes * 5 / 8, kTileVecs, &s->window) !=
+          Status::kOk) {
+    clear_error();
+    return false;
+  }
+  const Window& v = p.depthwise.window;
+  s->batch = p.depthwise.batch;
+  s->channels = p.channels;
+  s->expanded = p.depthwise.groups;
+  s->tiles = ceil_div(v.in[1], kTilePixels);
+  s->mean = q.n_out > 1 && q.out[1] != nullptr;
+  s->inner.read(q.attrs, "PointwiseDepthwise", "inner_act");
+  const int64_t blocks = ceil_div(s->channels, kVec);
+  s->walk = Walk{blocks, v.in_size() * kVec, 1, 0, 1, 0, kVec, s->channels - (blocks - 1) * kVec, kVec, v.in[1] * kVec, 0};
+  return true;
+}
+
+bool accepts(const KernelQuery& q) {
+  const TensorDesc &x = *q.in[0], &y = *q.out[0];
+  if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || q.in[1]->dtype != DType::kF32 ||
+      q.in[2]->dtype != DType::kF32 || q.in[2]->layout != Layout::kPlain || x.elements() == 0 || y.elements() == 0) {
+    return false;
+  }
+  if (q.n_out > 1 && q.out[1] != nullptr && q.out[1]->layout != kBlocked) return false;
+  State s;
+  return fill(q, &s) && ring_fits(s.window, kTileVecs);
+}
+
+int64_t panel_floats(const State& s) { return s.channels * round_up(s.expanded, kVec); }
+
+int64_t packed_bytes(const KernelQuery& q) {
+  State s;
+  if (!fill(q, &s)) return 0;
+  return (panel_floats(s) + blocks_of(s) * kVec * s.window.taps()) * 4;
+}
+
+// The 1x1 filters [panel][channel][filter], then the depthwise ones [block][tap][channel].
+void pack(const KernelQuery& q, const void* plain, void* packed) {
+  State s;
+  if (!fill(q, &s)) return;
+  const float* from = static_cast<const float*>(plain);
+  float* to = static_cast<float*>(packed);
+  for (int64_t f0 = 0; f0 < s.expanded; f0 += kPanel) {
+    const int64_t live = s.expanded - f0 < kPanel ? s.expanded - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
+    for (int64_t k = 0; k < s.channels; ++k, to += width) {
+      for (int64_t f = 0; f < live; ++f) to[f] = from[(f0 + f) * s.channels + k];
+    }
+  }
+  const int64_t taps = s.window.taps();
+  from += s.expanded * s.channels;
+  for (int64_t e = 0; e < s.expanded; ++e) {
+    for (int64_t k = 0; k < taps; ++k) to[(e / kVec * taps + k) * kVec + e % kVec] = from[e * taps + k];
+  }
+}
+
+int64_t scratch_bytes(const KernelQuery& q) {
+  State s;
+  return fill(q, &s) && s.mean ? s.batch * blocks_of(s) * s.window.oh * kVec * 4 : 0;
+}
+
+int64_t thread_scratch_bytes(const KernelQuery& q) {
+  State s;
+  return fill(q, &s) ? s.window.ring_floats() * kTileVecs * 4 : 0;
+}
+
+Status prepare(const KernelQuery& q, void* state) {
+  if (fill(q, static_cast<State*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "PointwiseDepthwise: the kernel was prepared for operands it does not accept");
+}
+
+struct Operands {
+  const float *x, *w, *bias;
+  float *y, *sums;
+};
+
+// Output rows [oh0, oh1) of a panel of one image; the operands point at the image's.
+void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, int64_t oh1, float* ring) {
+  const DepthwiseWindow& d = s.window;
+  const int64_t f0 = panel * kPanel, filters = s.expanded - f0 < kPanel ? s.expanded - f0 : kPanel;
+  const int vecs = filters <= kVec ? 1 : kTileVecs;
+  const int64_t plane = d.ring_floats(), out = d.oh * d.ow * kVec, row = d.ow * kVec;
+  alignas(64) float bias[kPanel] = {}, outer[kPanel] = {};
+  for (int64_t i = 0; i < filters; ++i) {
+    bias[i] = o.bias[f0 + i];
+    outer[i] = o.bias[s.expanded + f0 + i];
+  }
+  Walk walk = s.walk;
+  walk.w_step = vecs * kVec;
+  const float* w = o.w + f0 * s.channels;
+  const float* taps = o.w + panel_floats(s) + f0 * d.taps();
+  Finish f;
+  s.inner.clamps(&f);
+  f.bias = bias;
+  f.out_vec = plane;
+  f.out_pixel = kVec;
+  f.out_row = d.pitch;
+  // The next panel arrives in L2 while this one is used, from the first tiles on.
+  const float* next = w + kPanel * s.channels;
+  const float* const end = panel + 1 < panels_of(s) ? next + kPanel * s.channels : next;
+  const Scatter scatter{1, plane, kVec, d.pitch, vecs * kVec};
+  const bool pairs = has_two_rows(d.iw);
+  sweep(
+      d, oh0, oh1,
+      [&](int64_t r, int64_t n, int64_t slot) {
+        for (int64_t i = 0; i < n;) {
+          const int rows = pairs && i + 2 <= n ? 2 : 1;
+          for (int64_t t = 0; t < s.tiles; ++t) {
+            const int64_t c0 = tile_begin(d.iw, s.tiles, t);
+            const int cols = static_cast<int>(tile_begin(d.iw, s.tiles, t + 1) - c0);
+            const float* x = o.x + ((r + i) * d.iw + c0) * kVec;
+            float* to = ring + (slot + i) * d.pitch + (d.left + c0) * kVec;
+            const TileFn fn = tile_fn(rows, cols, vecs);
+            f.ahead = next < end ? next : w;
+            next += s.channels * 8;
+            if (s.inner.direct) {
+              fn(walk, x, w, f, to, nullptr);
+            } else {
+              run_buffered(fn, rows, cols, vecs, walk, x, w, bias, f.ahead, s.inner, scatter, to, nullptr);
+            }
+          }
+          i += rows;
+        }
+      },
+      [&](int64_t from, int64_t to) {
+        for (int v = 0; v < vecs; ++v) {
+          const int64_t block = f0 / kVec + v;
+          float* y = o.y + block * out;
+          depthwise_rows(d, ring + v * plane, taps + v * kVec * d.taps(), load(outer + v * kVec), from, to, y);
+          if (!s.mean) continue;
+          for (int64_t oh = from; oh < to; ++oh) {
+            const float* p = y + oh * row;
+            VF a{}, b{};
+            int64_t i = 0;
+            for (; i + 2 * kVec <= row; i += 2 * kVec) {
+              a += load(p + i);
+              b += load(p + i + kVec);
+            }
+            if (i < row) a += load(p + i);
+            store(o.sums + (block * d.oh + oh) * kVec, a + b);
+          }
+        }
+      });
+}
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const DepthwiseWindow& d = s.window;
+  const int64_t panels = panels_of(s), blocks = blocks_of(s);
+  const double flops = 2.0 * static_cast<double>(s.expanded * d.ih) * static_cast<double>(d.iw * (s.channels + d.taps()));
+  const Pool serial = Pool::serial();
+  const Pool& pool = flops * static_cast<double>(s.batch) < kAloneFlops ? serial : *c.pool;
+  // Panels for the threads; where they do not divide evenly, bands of rows as well.
+  int64_t bands = 1;
+  if (pool.size() > 1 && s.batch * panels < 8 * pool.size() && s.batch * panels % pool.size() != 0) {
+    bands = d.oh >= 4 * pool.size() ? pool.size() : 1;
+  }
+  pool.run(s.batch * panels * bands, [&](int64_t task, int thread) {
+    float* ring = reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride);
+    for (int v = 0; v < kTileVecs; ++v) clear_edges(d, ring + v * d.ring_floats());
+    const int64_t n = task / (panels * bands), panel = task / bands % panels, band = task % bands;
+    const Operands o{c.in[0]->as<const float>() + n * s.walk.a_count * s.walk.a_step, c.in[1]->as<const float>(),
+                     c.in[2]->as<const float>(), c.out[0]->as<float>() + n * blocks * d.oh * d.ow * kVec,
+                     static_cast<float*>(c.scratch) + n * blocks * d.oh * kVec};
+    run_panel(s, o, panel, tile_begin(d.oh, bands, band), tile_begin(d.oh, bands, band + 1), ring);
+  });
+  if (!s.mean) return Status::kOk;
+  const float *sums = static_cast<const float*>(c.scratch), scale = 1.0f / static_cast<float>(d.oh * d.ow);
+  float* mean = c.out[1]->as<float>();
+  for (int64_t i = 0; i < s.batch * blocks; ++i, sums += d.oh * kVec) {
+    VF sum{};
+    for (int64_t r = 0; r < d.oh; ++r) sum += load(sums + r * kVec);
+    store(mean + i * kVec, sum * scale);
+  }
+  return Status::kOk;
+}
+
+// Microseconds: multiply-adds of both, activations, and the bytes that come in and go out.
+float cost(const KernelQuery& q) {
+  State s;
+  if (!fill(q, &s)) return 1e30f;
+  const DepthwiseWindow& d = s.window;
+  const double wide = static_cast<double>(s.batch * round_up(s.expanded, kVec) * d.ih) * static_cast<double>(d.iw);
+  const double pixels = static_cast<double>(d.iw * (has_two_rows(d.iw) ? 2 : 1));
+  double us = 2.0 * wide * static_cast<double>(s.channels) / (kPeakFlops * tile_rate(static_cast<int64_t>(pixels)));
+  if (!s.inner.direct) us += wide * 4e-4;
+  const double out = static_cast<double>(q.out[0]->bytes());
+  us += out * static_cast<double>(d.taps()) * (kVec == 16 ? 6e-6 : 1.2e-5) + out * 2e-5;
+  return static_cast<float>(us + static_cast<double>(q.in[0]->bytes()) * 2.5e-5);
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+PN_KERNEL_TABLE(pointwise_depthwise)
+PN_KERNEL_ROWS(pointwise_depthwise) = {
+    {"f32_pointwise_depthwise_" PN_BLOCK, "PointwiseDepthwise", PN_TIER::kBlocked, PN_TIER::kBlocked, 1,
+     sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, PN_TIER::scratch_bytes,
+     PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run},
+};
+PN_KERNEL_COUNT(pointwise_depthwise);
+static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of a pointwise and depthwise convolution");
+
+}  // namespace pyneo

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/depthwise/window.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+// Outputs in registers beside five weights and an input: 13 of 16 registers with AVX2; with SSE2 every
+// vector is two of 16. Planes of image networks are multiples of seven more often than of eight.
+#if defined(__AVX2__) || defined(__aarch64__)
+constexpr int kTile = 7;
+#else
+constexpr int kTile = 4;
+#endif
+#if defined(__AVX512F__)
+constexpr int kWideTile = 14;
+#else
+constexpr int kWideTile = kTile;
+#endif
+
+// One output row: `taps` rows of the window, the first in ring row `first`. K > 0: kernel width and stride
+// known, no dilation. K == 0: as the window says.
+template <int K, int S, int T>
+void row(const DepthwiseWindow& s, const float* ring, int64_t first, int64_t taps, const float* w, VF bias, float* y) {
+  const int64_t sw = K > 0 ? S : s.sw;
+  const VF lo = splat(s.lo), hi = splat(s.hi);
+  for (int64_t ow = 0; ow < s.ow; ow += T) {
+    const int64_t at = ow + T <= s.ow || s.ow < T ? ow : s.ow - T, live = s.ow - at;
+    VF acc[T];
+    PN_UNROLL for (int t = 0; t < T; ++t) acc[t] = bias;
+    int64_t slot = first;
+    const float* wk = w;
+    for (int64_t k = 0; k < taps; ++k, wk += s.kw * kVec) {
+      const float* x = ring + slot * s.pitch + at * sw * kVec;
+      slot += s.dh;
+      if (slot >= s.ring) slot -= s.ring;
+      if constexpr (K > 0) {
+        VF tap[K];
+        PN_UNROLL for (int q = 0; q < K; ++q) tap[q] = load(wk + q * kVec);
+#pragma GCC unroll 32
+        for (int j = 0; j < (T - 1) * S + K; ++j) {
+          const VF v = load(x + j * kVec);
+          PN_UNROLL for (int t = 0; t < T; ++t) {
+            const int q = j - t * S;
+            if (q >= 0 && q < K) acc[t] += v * tap[q];
+          }
+        }
+      } else {
+        for (int64_t q = 0; q < s.kw; ++q) {
+          const VF tap = load(wk + q * kVec);
+          PN_UNROLL for (int t = 0; t < T; ++t) acc[t] += load(x + (t * sw + q * s.dw) * kVec) * tap;
+        }
+      }
+    }
+    float* to = y + at * kVec;
+    if (live >= T) {
+      PN_UNROLL for (int t = 0; t < T; ++t) store(to + t * kVec, vmin(vmax(acc[t], lo), hi));
+    } else {
+      PN_UNROLL for (int t = 0; t < T; ++t) {
+        if (t < live) store(to + t * kVec, vmin(vmax(acc[t], lo), hi));
+      }
+    }
+  }
+}
+
+using RowFn = void (*)(const DepthwiseWindow&, const float*, int64_t, int64_t, const float*, VF, float*);
+
+template <int T>
+RowFn row_fn(const DepthwiseWindow& s) {
+  return s.sw > 2                 ? row<0, 0, kTile>
+         : s.kw == 3 && s.dw == 1 ? (s.sw == 1 ? row<3, 1, T> : row<3, 2, T>)
+         : s.kw == 5 && s.dw == 1 ? (s.sw == 1 ? row<5, 1, T> : row<5, 2, T>)
+                                  : row<0, 0, kTile>;
+}
+
+// none, relu and clip become a clamp.
+void take_clamp(Activation* a, float* lo, float* hi) {
+  *lo = -INFINITY;
+  *hi = INFINITY;
+  if (a->kind == Act::kRelu) *lo = 0;
+  if (a->kind == Act::kClip) *lo = a->alpha, *hi = a->beta;
+  if (a->kind <= Act::kClip) a->kind = Act::kNone;
+}
+
+int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+}  // namespace
+
+Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int64_t ring_bytes, int64_t blocks,
+                        DepthwiseWindow* s) {
+  PN_TRY(read_activation(attrs, op, "act", &s->act));
+  take_clamp(&s->act, &s->lo, &s->hi);
+  const bool plane = v.spatial == 2;
+  const int w = v.spatial - 1;
+  s->ih = plane ? v.in[0] : 1, s->oh = plane ? v.out[0] : 1, s->kh = plane ? v.kernel[0] : 1;
+  s->sh = plane ? v.stride[0] : 1, s->dh = plane ? v.dilation[0] : 1, s->top = plane ? v.pad_begin[0] : 0;
+  s->iw = v.in[w], s->ow = v.out[w], s->kw = v.kernel[w];
+  s->sw = v.stride[w], s->dw = v.dilation[w], s->left = v.pad_begin[w];
+  // Every column that a tile may read, and the whole input row.
+  const int64_t reach = (larger(s->ow, kTile) - 1) * s->sw + (s->kw - 1) * s->dw + 1;
+  s->pitch = larger(s->left + s->iw, reach) * kVec;
+  s->ring = larger(ring_bytes / blocks / (s->pitch * 4), s->span());
+  if (s->ring > s->ih) s->ring = s->ih;
+  return Status::kOk;
+}
+
+void clear_edges(const DepthwiseWindow& s, float* ring) {
+  const int64_t from = (s.left + s.iw) * kVec;
+  for (int64_t r = 0; r < s.ring; ++r, ring += s.pitch) {
+    __builtin_memset(ring, 0, static_cast<size_t>(s.left * kVec) * sizeof(float));
+    __builtin_memset(ring + from, 0, static_cast<size_t>(s.pitch - from) * sizeof(float));
+  }
+}
+
+void depthwise_rows(const DepthwiseWindow& s, const float* ring, const float* w, VF bias, int64_t oh0, int64_t oh1, float* y) {
+  const bool wide = s.ow >= kWideTile && (s.ow % kWideTile == 0 || s.ow > 3 * kWideTile);
+  const RowFn body = wide ? row_fn<kWideTile>(s) : row_fn<kTile>(s);
+  const int64_t n = s.ow * kVec;
+  int64_t at = 0, slot = 0;  // an input row, and where it lies
+  for (int64_t oh = oh0; oh < oh1; ++oh) {
+    const int64_t ih = oh * s.sh - s.top;
+    int64_t k0 = ih < 0 ? ceil_div(-ih, s.dh) : 0, k1 = s.kh;
+    if (ih + s.span() > s.ih) k1 = ih >= s.ih ? 0 : ceil_div(s.ih - ih, s.dh);
+    if (k0 > k1) k0 = k1;
+    if (k0 < k1) {
+      slot += ih + k0 * s.dh - at;
+      at = ih + k0 * s.dh;
+      if (slot < 0) slot += s.ring;  // dilated rows of padding step back
+      if (slot >= s.ring) slot = slot < 2 * s.ring ? slot - s.ring : slot % s.ring;
+    }
+    float* to = y + oh * n;
+    body(s, ring, slot, k1 - k0, w + k0 * s.kw * kVec, bias, to);
+    if (s.act.kind != Act::kNone) act_rows(s.act, to, n);
+  }
+}
+
+}  // namespace PN_TIER
+}  // namespace pyneo
