@@ -24,11 +24,16 @@ constexpr uint64_t kMaxBytes = uint64_t{8} << 20;
 
 pn_status accept(void*, const void*, size_t) { return PN_OK; }
 
+// A loop that does not end is ended when it is asked for the tenth time, after about 200 ms.
+int enough(void* asked) { return ++*static_cast<int*>(asked) >= 10; }
+
 void run(pn_model* model) {
   pn_context_options options{sizeof(pn_context_options), 1, nullptr, nullptr};
   pn_context* context = nullptr;
   if (pn_context_create(model, &options, &context) != PN_OK) return;
   const uint32_t inputs = pn_model_input_count(model), outputs = pn_model_output_count(model);
+  int asked = 0;
+  (void)pn_context_set_interrupt(context, enough, &asked);
   void* buffers[16] = {};
   uint64_t total = 0;
   bool ready = inputs + outputs <= 16;
@@ -46,7 +51,9 @@ void run(pn_model* model) {
       }
       t.bytes = bytes;
     } else {
-      ready = pn_context_output_shape(context, i - inputs, &t) == PN_OK;
+      const pn_status found = pn_context_output_shape(context, i - inputs, &t);
+      if (found == PN_NEEDS_VALUE) continue;  // it is the context's
+      ready = found == PN_OK;
     }
     total += t.bytes;
     if (!ready || t.bytes > kMaxBytes || total > kMaxBytes) {
