@@ -23,6 +23,7 @@ void set_shape(pn_tensor* t, const std::vector<int64_t>& shape) {
 
 pn_tensor from_tuple(const py::handle& h) {
   const auto fields = py::reinterpret_borrow<py::tuple>(h);
+  if (fields.size() < 2) throw py::type_error("a tensor is described by (dtype, shape), found a shorter tuple");
   pn_tensor t{};
   t.struct_size = sizeof(t);
   t.dtype = static_cast<uint8_t>(fields[0].cast<int>());
@@ -50,7 +51,7 @@ struct NodeArgs {
     pointers.resize(ins.size());
     for (size_t i = 0; i < ins.size(); ++i) {
       if (ins[i].is_none()) continue;
-      inputs[i] = py::isinstance<py::array>(ins[i]) ? from_array(ins[i]) : from_tuple(ins[i]);
+      inputs[i] = py::isinstance<py::tuple>(ins[i]) ? from_tuple(ins[i]) : from_array(ins[i]);
       if (!dtypes.is_none()) {
         const int given = dtypes.cast<py::list>()[i].cast<int>();
         if (given != 0) inputs[i].dtype = static_cast<uint8_t>(given);
@@ -217,7 +218,7 @@ py::tuple kernel_eval(const std::string& op, const py::bytes& attrs, const py::l
                       float padding) {
   py::list plain;
   for (const auto& item : inputs) {
-    plain.append(item.is_none() ? py::object(py::none()) : py::object(py::reinterpret_borrow<py::tuple>(item)[0]));
+    plain.append(item.is_none() ? py::object(py::none()) : py::object(item.cast<py::tuple>()[0]));
   }
   NodeArgs a(op, attrs, plain, py::none(), outputs.size());
   a.set_outputs(outputs);
@@ -233,7 +234,7 @@ py::tuple kernel_eval(const std::string& op, const py::bytes& attrs, const py::l
     if (inputs[i].is_none()) continue;
     pn_tensor& t = a.inputs[i];
     const void* given = t.data;
-    t.layout = static_cast<uint8_t>(py::reinterpret_borrow<py::tuple>(inputs[i])[1].cast<int>());
+    t.layout = static_cast<uint8_t>(inputs[i].cast<py::tuple>()[1].cast<int>());
     if (blocked_layout(t)) {
       place(i, &t, stored_elements(t) * sizeof(float), padding);
       reorder(static_cast<const float*>(given), static_cast<float*>(t.data), t, true);
