@@ -13,6 +13,8 @@ from . import (
     ml,
     nn,
     shape,
+    svm,
+    text,
     trees,
 )
 from .rule import RULES, Emitter, Op
@@ -21,7 +23,9 @@ __all__ = ["RULES", "Op", "normalize"]
 
 # Importing a topic registers its rules.
 _TOPICS = (
-    arithmetic, constants, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape, trees,
+    arithmetic, constants, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape, svm,
+    text,
+    trees,
 )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def multiclass(op: Op, b: Emitter, scores: Value, labels: list[int], post: str) 
     """Emits label (the class of the largest score) and transformed scores of (rows, classes)."""
     if op.output(0) is not None:
         (index,) = b.emit("ArgMax", [scores], {"axis": [-1], "keepdims": [0]})
-        _choose(op, b, index, labels)
+        choose(op, b, index, labels)
     if op.output(1) is not None:
         b.emit_into("Identity", [transform(b, scores, post)], None, [op.output(1)])
 
@@ -66,7 +66,7 @@ def binary(
         (flat,) = b.emit("Squeeze", [score, b.const(np.array([1], np.int64))])
         (above,) = b.emit("Greater", [flat, scalar(b, threshold, score)])
         (index,) = b.emit("Cast", [above], {"to": [int(DType.I64)]})
-        _choose(op, b, index, labels)
+        choose(op, b, index, labels)
     if op.output(1) is None:
         return
     if post != "LOGISTIC" and shares:
@@ -78,5 +78,5 @@ def binary(
     b.emit_into("Concat", [other, score], {"axis": [1]}, [op.output(1)])
 
 
-def _choose(op: Op, b: Emitter, index: Value, labels: list[int]) -> None:
+def choose(op: Op, b: Emitter, index: Value, labels: list[int]) -> None:
     b.emit_into("Gather", [b.const(np.array(labels, np.int64)), index], {"axis": [0]}, [op.output(0)])
