@@ -174,21 +174,22 @@ void pack_direct(const Geometry& g, const float* w, const FilterSteps& steps, fl
   }
 }
 
+constexpr int64_t kTasksPerThread = 8, kTaskUnits = 4;
+
 void run_direct(const Direct& s, const DirectOperands& all, RunContext& c) {
   const Geometry& g = s.g;
   const int64_t images = g.batch * g.groups;
   const Pool serial = Pool::serial();
   const Pool& pool = g.flops() < kAloneFlops ? serial : *c.pool;
   const int64_t threads = pool.size();
-  // Bands for the caches; more of them, or ranges of panels, for the threads.
+  // Bands for the caches; more of them, or ranges of panels, for the threads: several each, as cores are
+  // never equally fast. A padded band is copied for every range, so its ranges are few.
   int64_t bands = ceil_div(s.units, s.band), splits = 1;
-  if (threads > 1 && images * bands < 4 * threads && images * bands % threads != 0) {
-    const int64_t more = ceil_div(ceil_div(images * bands, threads) * threads, images);
-    if (more * 2 <= s.units) {
-      bands = more;
-    } else {
-      splits = threads < g.panels() ? threads : g.panels();
-    }
+  const int64_t wanted = ceil_div(kTasksPerThread * threads, images), most = ceil_div(s.units, kTaskUnits);
+  if (threads > 1 && bands < wanted) {
+    if (bands < most) bands = wanted < most ? wanted : most;
+    splits = ceil_div(g.padded() ? ceil_div(threads, images) : wanted, bands);
+    if (splits > g.panels()) splits = g.panels();
   }
   const int64_t in_group = g.blocks() * g.block() * g.in_h * g.in_w;
   const int64_t out_group = (g.blocked_out ? round_up(g.filters, kVec) : g.filters) * s.out_plane;

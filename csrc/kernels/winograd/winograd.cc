@@ -254,8 +254,11 @@ Status run(const void* state, RunContext& c) {
   // Tiles are divided while each thread has several units of them, for what they share is the transform
   // of the weights; panels otherwise, which share that of the input.
   Split split{1, 1};
-  if (threads > 1 && images % threads != 0 && images < 4 * threads) {
-    split = s.units >= 2 * threads ? Split{threads, 1} : split_grid(s.units, g.panels(), threads);
+  if (threads > 1 && images < 4 * threads) {
+    const int64_t wanted = ceil_div(4 * threads, images);
+    split = s.units >= 2 * wanted ? Split{wanted, 1}
+            : s.units >= 2 * threads ? Split{threads, 1}
+                                     : split_grid(s.units, g.panels(), threads);
   }
   const int64_t in_group = g.blocks() * kVec * g.in_h * g.in_w, out_group = round_up(g.filters, kVec) * g.out_h * g.out_w;
   pool.run(images * split.rows * split.cols, [&](int64_t task, int thread) {
