@@ -65,6 +65,9 @@ Tier kernel_tier(const KernelDef& kernel);
 
 }  // namespace pyneo
 
+// What runs once for a model, not once an inference: built for size.
+#define PN_COLD __attribute__((cold))
+
 #ifdef PN_TIER
 // Inside a family source: namespace of the tier, so that equal names never meet in the linker.
 #define PN_CAT_(a, b) a##b

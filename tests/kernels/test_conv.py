@@ -40,6 +40,26 @@ SHAPES: dict[str, tuple] = {
     "many bands": (1, 64, (57, 40), 32, (3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 1]}),
     "many bands, one row": (1, 64, (1, 3000), 32, (1, 1), {}),
     "one of everything": (1, 1, (1, 1), 1, (1, 1), {}),
+    "3-D": (2, 19, (5, 9, 7), 21, (3, 3, 3), {"pads": [1, 1, 1, 1, 1, 1]}),
+    "3-D, strided, dilated, uneven": (
+        1,
+        16,
+        (7, 8, 9),
+        32,
+        (2, 3, 3),
+        {"strides": [2, 2, 1], "dilations": [2, 1, 2], "pads": [1, 0, 2, 0, 1, 2]},
+    ),
+    "3-D, pointwise": (2, 24, (3, 4, 5), 40, (1, 1, 1), {}),
+    "3-D, along one axis": (1, 32, (6, 5, 5), 16, (3, 1, 1), {"pads": [1, 0, 0, 1, 0, 0]}),
+    "3-D, groups": (1, 32, (3, 6, 6), 64, (3, 3, 3), {"group": 2, "pads": [1, 1, 1, 1, 1, 1]}),
+    "3-D, first layer": (
+        1,
+        3,
+        (5, 20, 20),
+        24,
+        (3, 7, 7),
+        {"strides": [1, 2, 2], "pads": [1, 3, 3, 1, 3, 3]},
+    ),
 }
 EPILOGUES: dict[str, dict] = {
     "none": {},
@@ -88,7 +108,7 @@ def test_conv_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize(
-    "shape", ["pointwise, tails everywhere", "3x3, tails", "first layer", "groups of whole blocks"]
+    "shape", ["pointwise, tails everywhere", "3x3, tails", "first layer", "groups of whole blocks", "3-D"]
 )
 def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier: str) -> None:
     assert check(node(shape, epilogue, bias=False), tier) > 0
@@ -110,6 +130,59 @@ def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
             for threads in (2, 3):
                 many, _ = run(made, kernel, tier, act_in, act_out, threads=threads)
                 assert np.array_equal(one, many)
+
+
+# (batch, C, spatial, O, kernel, attributes)
+TRANSPOSED: dict[str, tuple] = {
+    "2x2, stride 2": (1, 32, (7, 9), 48, (2, 2), {"strides": [2, 2]}),
+    "4x4, stride 2": (2, 19, (8, 15), 21, (4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "3x3, stride 2, output padding": (
+        1,
+        16,
+        (7, 6),
+        32,
+        (3, 3),
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    ),
+    "3x3, stride 1": (1, 16, (9, 9), 16, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, dilated": (1, 16, (9, 9), 16, (3, 3), {"dilations": [2, 3], "pads": [1, 2, 0, 1]}),
+    "strides beyond the kernel": (1, 16, (4, 5), 16, (2, 1), {"strides": [3, 4]}),
+    "uneven strides and pads": (1, 17, (6, 5), 16, (5, 4), {"strides": [3, 2], "pads": [0, 3, 4, 1]}),
+    "pads larger than the kernel": (1, 16, (9, 9), 16, (2, 2), {"strides": [2, 2], "pads": [4, 4, 5, 3]}),
+    "one pixel": (1, 40, (1, 1), 32, (4, 4), {}),
+    "1-D": (2, 24, (13,), 40, (16,), {"strides": [8], "pads": [4, 4]}),
+    "one column": (1, 16, (9, 1), 16, (4, 1), {"strides": [2, 1], "pads": [1, 0, 1, 0]}),
+    "groups": (1, 64, (6, 6), 96, (3, 3), {"group": 2, "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "groups of a few": (1, 12, (6, 6), 20, (2, 2), {"group": 4, "strides": [2, 2]}),
+    "same padding": (1, 16, (5, 6), 16, (3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "output shape": (1, 16, (5, 6), 16, (3, 3), {"output_shape": [10, 13], "strides": [2, 2]}),
+}
+
+
+def transposed(shape: str, extra: dict[str, str] | None = None) -> Node:
+    n, c, spatial, o, kernel, attrs = TRANSPOSED[shape]
+    rng = np.random.default_rng(5)
+    draw = lambda *s: rng.standard_normal(s, dtype=np.float32)  # noqa: E731
+    inputs = [draw(n, c, *spatial), draw(c, o // attrs.get("group", 1), *kernel), draw(o)]
+    return Node("ConvTranspose", inputs, {**attrs, **(extra or {})})
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("shape", TRANSPOSED)
+def test_transposed_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
+    for extra in ({}, {"act": "relu"}, {"act": "silu"}):
+        assert check(transposed(shape, extra), tier) > 0
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("shape", TRANSPOSED)
+def test_transposed_threads_change_no_bit(shape: str, tier: str) -> None:
+    made, block = transposed(shape), 16 if tier == "avx512" else 8
+    for act_in, act_out in ((block, block), (0, block), (0, 0)):
+        for kernel in kernels(made, tier, act_in, act_out):
+            one, _ = run(made, kernel, tier, act_in, act_out, threads=1)
+            two, _ = run(made, kernel, tier, act_in, act_out, threads=2)
+            assert np.array_equal(one, two)
 
 
 def test_blocked_kernel_refuses_groups_that_split_a_block() -> None:

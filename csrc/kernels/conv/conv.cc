@@ -8,7 +8,7 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
+PN_COLD bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
   Geometry g;
   return accepts_conv(q, blocked_in, blocked_out, &g);
 }
@@ -18,10 +18,10 @@ bool accepts_last(const KernelQuery& q) { return accepts(q, true, false); }
 bool accepts_plain(const KernelQuery& q) { return accepts(q, false, false); }
 
 // For an accepted query: what can fail has been checked.
-void plan(const KernelQuery& q, Direct* d) {
+PN_COLD void plan(const KernelQuery& q, Direct* d) {
   read_geometry(q, &d->g);
   d->epilogue.read(q.attrs, "Conv");
-  set_dense_output(d);
+  set_dense(d);
   plan_direct(q.target->l2_bytes, d);
 }
 
@@ -42,7 +42,7 @@ int64_t packed_bytes(const KernelQuery& q) {
   return g.groups * g.group_floats() * 4;
 }
 
-void pack(const KernelQuery& q, const void* plain, void* packed) {
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
   const FilterSteps steps{g.filters * g.depth(), g.depth(), g.kernel_h * g.kernel_w, g.kernel_w, 1};
@@ -55,7 +55,7 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   Direct d;
   plan(q, &d);
   return static_cast<float>(direct_cost(d));

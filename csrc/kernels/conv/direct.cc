@@ -35,13 +35,13 @@ int64_t copy_plane(const Geometry& g, int64_t rows, int64_t cols) {
 }
 
 // Copies the input rows and columns from (top, left) on, zero outside the image.
-void copy_padded(const Geometry& g, const float* x, int64_t top, int64_t left, int64_t rows, int64_t cols, int64_t plane,
-                 float* to) {
+void copy_padded(const Geometry& g, const float* x, int64_t top, int64_t left, int64_t rows, int64_t cols,
+                 int64_t in_plane, int64_t plane, float* to) {
   const int64_t e = g.block();
   const int64_t lo = left < 0 ? (-left < cols ? -left : cols) : 0;
   int64_t hi = g.in_w - left < cols ? g.in_w - left : cols;
   if (hi < lo) hi = lo;
-  for (int64_t b = 0; b < g.blocks(); ++b, x += g.in_h * g.in_w * e, to += plane) {
+  for (int64_t b = 0; b < g.blocks(); ++b, x += in_plane * e, to += plane) {
     float* row = to;
     for (int64_t r = top; r < top + rows; ++r, row += cols * e) {
       const bool outside = r < 0 || r >= g.in_h;
@@ -61,12 +61,12 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
   const int64_t e = g.block(), top = band.row * g.stride_h - g.pad_h, left = band.col * g.stride_w - g.pad_w;
   const float* x = o.x;
   int64_t pitch = g.in_w * e;
-  walk.a_step = g.in_h * pitch;
+  walk.a_step = s.in_plane * e;
   if (g.padded()) {
     const int64_t rows = input_rows(g, band.rows), cols = input_cols(g, band.cols);
     pitch = cols * e;
     walk.a_step = copy_plane(g, rows, cols);
-    copy_padded(g, o.x, top, left, rows, cols, walk.a_step, scratch);
+    copy_padded(g, o.x, top, left, rows, cols, s.in_plane, walk.a_step, scratch);
     x = scratch;
   } else {
     x += top * pitch + left * e;
@@ -117,7 +117,7 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
 
 }  // namespace
 
-void plan_direct(int64_t l2_bytes, Direct* s) {
+PN_COLD void plan_direct(int64_t l2_bytes, Direct* s) {
   const Geometry& g = s->g;
   Walk& k = s->walk;
   if (g.blocked_in) {
@@ -157,7 +157,7 @@ int64_t direct_scratch_bytes(const Direct& s) {
   return g.blocks() * copy_plane(g, input_rows(g, rows), input_cols(g, cols)) * 4 + 64;
 }
 
-void pack_direct(const Geometry& g, const float* w, const FilterSteps& steps, float* to) {
+PN_COLD void pack_direct(const Geometry& g, const float* w, const FilterSteps& steps, float* to) {
   for (int64_t n = 0; n < g.groups; ++n, w += steps.group) {
     for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
       const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
@@ -191,7 +191,7 @@ void run_direct(const Direct& s, const DirectOperands& all, RunContext& c) {
     splits = ceil_div(g.padded() ? ceil_div(threads, images) : wanted, bands);
     if (splits > g.panels()) splits = g.panels();
   }
-  const int64_t in_group = g.blocks() * g.block() * g.in_h * g.in_w;
+  const int64_t in_group = g.blocks() * g.block() * s.in_plane;
   const int64_t out_group = (g.blocked_out ? round_up(g.filters, kVec) : g.filters) * s.out_plane;
   pool.run(images * bands * splits, [&](int64_t task, int thread) {
     const int64_t split = task % splits, band = task / splits % bands, image = task / splits / bands;
@@ -204,7 +204,7 @@ void run_direct(const Direct& s, const DirectOperands& all, RunContext& c) {
   });
 }
 
-double direct_cost(const Direct& s) {
+PN_COLD double direct_cost(const Direct& s) {
   const Geometry& g = s.g;
   const double useful = static_cast<double>(g.filters) / static_cast<double>(round_up(g.filters, kVec));
   double efficiency = tile_rate(g.out_w * s.group_rows) * useful;

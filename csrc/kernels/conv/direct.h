@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Direct convolution as the tile microkernel runs it: what Conv and the phases of ConvTranspose share.
+// Direct convolution as the tile microkernel runs it: what Conv, the slices of Conv over three axes and the phases
+// of ConvTranspose share.
 //
 // The output is cut into bands whose input fits in L2; a band that touches padding is copied, padded,
 // into the thread's scratch. Within a band a panel of weights is the outer loop and pixels are the
@@ -15,6 +16,7 @@ namespace PN_TIER {
 struct Direct {
   Geometry g;
   Epilogue epilogue;
+  int64_t in_plane;        // pixels from one channel or block of x to the next
   // Where outputs lie, in pixels: size of an output plane, steps between output rows and columns, the first.
   int64_t out_plane, out_row, out_step, out_first;
   // Set by plan_direct.
@@ -30,8 +32,9 @@ struct DirectOperands {
   float* y;
 };
 
-// A dense output of the geometry.
-static inline void set_dense_output(Direct* d) {
+// Dense planes of the geometry's size.
+static inline void set_dense(Direct* d) {
+  d->in_plane = d->g.in_h * d->g.in_w;
   d->out_plane = d->g.out_h * d->g.out_w;
   d->out_row = d->g.out_w;
   d->out_step = 1;

@@ -39,49 +39,68 @@ struct Geometry {
   }
 };
 
-static inline bool read_geometry(const KernelQuery& q, Geometry* g) {
+// Only padding that a window reaches counts.
+static inline void set_end_padding(Geometry* g) {
+  g->end_h = (g->out_h - 1) * g->stride_h + (g->kernel_h - 1) * g->dilation_h + 1 - g->pad_h - g->in_h;
+  g->end_w = (g->out_w - 1) * g->stride_w + (g->kernel_w - 1) * g->dilation_w + 1 - g->pad_w - g->in_w;
+  if (g->end_h < 0) g->end_h = 0;
+  if (g->end_w < 0) g->end_w = 0;
+}
+
+// One row where that is the same: of all pixels, or of the only column.
+static inline void merge_rows(Geometry* g) {
+  const bool pointwise = g->kernel_h == 1 && g->kernel_w == 1 && g->stride_h == 1 && g->stride_w == 1 && !g->padded();
+  if (!pointwise && !(g->in_w == 1 && g->out_w == 1 && g->kernel_w == 1 && g->pad_w == 0)) return;
+  if (pointwise) {
+    g->in_w *= g->in_h;
+    g->out_w *= g->out_h;
+  } else {
+    g->in_w = g->in_h;
+    g->out_w = g->out_h;
+    g->kernel_w = g->kernel_h;
+    g->stride_w = g->stride_h;
+    g->dilation_w = g->dilation_h;
+    g->pad_w = g->pad_h;
+    g->end_w = g->end_h;
+  }
+  g->in_h = g->out_h = g->kernel_h = g->stride_h = g->dilation_h = 1;
+  g->pad_h = g->end_h = 0;
+}
+
+// The last two axes of a window, or the only one.
+PN_COLD static inline Geometry plane_geometry(const KernelQuery& q, const Window& w, int64_t batch, int64_t groups, int64_t channels,
+                                      int64_t filters) {
+  const int x = w.spatial - 1, y = w.spatial - 2;
+  const auto at = [&](const int64_t* dims, int64_t none) { return y < 0 ? none : dims[y]; };
+  return Geometry{batch, groups, channels / groups, filters / groups,
+                  at(w.in, 1), w.in[x], at(w.out, 1), w.out[x],
+                  at(w.kernel, 1), w.kernel[x], at(w.stride, 1), w.stride[x],
+                  at(w.dilation, 1), w.dilation[x], at(w.pad_begin, 0), w.pad_begin[x], 0, 0,
+                  q.in[0]->layout == kBlocked, q.out[0]->layout == kBlocked};
+}
+
+PN_COLD static inline bool read_geometry(const KernelQuery& q, Geometry* g) {
   ConvGeometry c;
   if (read_conv("Conv", q.attrs, q.in[0]->shape, q.in[1]->shape, &c) != Status::kOk) {
     clear_error();
     return false;
   }
-  const Window& w = c.window;
-  if (w.spatial > 2) return false;
-  const int x = w.spatial - 1, y = w.spatial - 2;
-  const auto at = [&](const int64_t* dims, int i, int64_t none) { return i < 0 ? none : dims[i]; };
-  *g = Geometry{c.batch, c.groups, c.channels / c.groups, c.filters / c.groups,
-                at(w.in, y, 1), w.in[x], at(w.out, y, 1), w.out[x],
-                at(w.kernel, y, 1), w.kernel[x], at(w.stride, y, 1), w.stride[x],
-                at(w.dilation, y, 1), w.dilation[x], at(w.pad_begin, y, 0), w.pad_begin[x], 0, 0,
-                q.in[0]->layout == kBlocked, q.out[0]->layout == kBlocked};
-  // Only padding that a window reaches counts.
-  g->end_h = (g->out_h - 1) * g->stride_h + (g->kernel_h - 1) * g->dilation_h + 1 - g->pad_h - g->in_h;
-  g->end_w = (g->out_w - 1) * g->stride_w + (g->kernel_w - 1) * g->dilation_w + 1 - g->pad_w - g->in_w;
-  if (g->end_h < 0) g->end_h = 0;
-  if (g->end_w < 0) g->end_w = 0;
-  const bool pointwise = g->kernel_h == 1 && g->kernel_w == 1 && g->stride_h == 1 && g->stride_w == 1;
-  if ((pointwise && !g->padded()) || (g->in_w == 1 && g->out_w == 1 && g->kernel_w == 1 && g->pad_w == 0)) {
-    // One row: of all pixels, or of the only column.
-    if (pointwise) {
-      g->in_w *= g->in_h;
-      g->out_w *= g->out_h;
-    } else {
-      g->in_w = g->in_h;
-      g->out_w = g->out_h;
-      g->kernel_w = g->kernel_h;
-      g->stride_w = g->stride_h;
-      g->dilation_w = g->dilation_h;
-      g->pad_w = g->pad_h;
-      g->end_w = g->end_h;
+  Window& w = c.window;
+  if (w.spatial > 2) {  // a pointwise one has but one axis
+    for (int i = 0; i < w.spatial; ++i) {
+      if (w.kernel[i] != 1 || w.stride[i] != 1 || w.in[i] != w.out[i] || w.pad_begin[i] != 0) return false;
     }
-    g->in_h = g->out_h = g->kernel_h = g->stride_h = g->dilation_h = 1;
-    g->pad_h = g->end_h = 0;
+    w.in[0] = w.out[0] = w.out_size();
+    w.spatial = 1;
   }
+  *g = plane_geometry(q, w, c.batch, c.groups, c.channels, c.filters);
+  set_end_padding(g);
+  merge_rows(g);
   return true;
 }
 
-// dtypes, layouts and shapes that the kernels over one or two spatial axes can run; fills `g`.
-static inline bool accepts_conv(const KernelQuery& q, bool blocked_in, bool blocked_out, Geometry* g) {
+// dtypes and layouts of the operands.
+PN_COLD static inline bool accepts_operands(const KernelQuery& q, bool blocked_in, bool blocked_out) {
   const auto fits = [](const TensorDesc* t, bool blocked) {
     return t->dtype == DType::kF32 && t->layout == (blocked ? kBlocked : Layout::kPlain);
   };
@@ -89,10 +108,15 @@ static inline bool accepts_conv(const KernelQuery& q, bool blocked_in, bool bloc
   if (q.has(2) && !fits(q.in[2], false)) return false;
   if (q.has(3) && !fits(q.in[3], blocked_out)) return false;
   if (q.in[0]->elements() == 0 || q.in[1]->elements() == 0 || q.out[0]->elements() == 0) return false;
-  if (!read_geometry(q, g)) return false;
-  if (g->groups > 1 && blocked_in && g->channels % kVec != 0) return false;
-  if (g->groups > 1 && blocked_out && g->filters % kVec != 0) return false;
   return true;
+}
+// Groups begin where a block does.
+static inline bool accepts_groups(const Geometry& g) {
+  return g.groups == 1 || ((!g.blocked_in || g.channels % kVec == 0) && (!g.blocked_out || g.filters % kVec == 0));
+}
+// What the kernels over one or two spatial axes can run; fills `g`.
+static inline bool accepts_conv(const KernelQuery& q, bool blocked_in, bool blocked_out, Geometry* g) {
+  return accepts_operands(q, blocked_in, blocked_out) && read_geometry(q, g) && accepts_groups(*g);
 }
 
 }  // namespace PN_TIER

@@ -28,7 +28,7 @@ struct State {
   Epilogue epilogue;
 };
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   Geometry g;
   return accepts_conv(q, true, true, &g) && g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 && g.stride_w == 1 &&
          g.dilation_h == 1 && g.dilation_w == 1;
@@ -38,7 +38,7 @@ bool accepts(const KernelQuery& q) {
 // different sets of L1.
 int64_t position_step(int64_t floats) { return (ceil_div(floats, 16) | 1) * 16; }
 
-void plan(const KernelQuery& q, bool ready, State* s) {
+PN_COLD void plan(const KernelQuery& q, bool ready, State* s) {
   read_geometry(q, &s->g);
   s->ready = ready;
   s->epilogue.read(q.attrs, "Conv");
@@ -93,7 +93,7 @@ int64_t packed_bytes(const KernelQuery& q) {
 
 // [group][panel][channel][3][3][filter], or [group][panel][position][channel][filter]
 template <bool kReady>
-void pack(const KernelQuery& q, const void* plain, void* packed) {
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
   const float* w = static_cast<const float*>(plain);
@@ -282,7 +282,7 @@ Status run(const void* state, RunContext& c) {
 
 // Microseconds: cycles of each part, in vector operations, at the rate of the tiles.
 template <bool kReady>
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   State s;
   plan(q, kReady, &s);
   const Geometry& g = s.g;

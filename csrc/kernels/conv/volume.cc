@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Conv over three spatial axes, float32: each slice of the output is a sum of convolutions over two axes, one for
+// each slice of the kernel that meets the image.
+#include "kernels/conv/direct.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+struct State {
+  Direct slice;     // of one image
+  int64_t batch, in_d, out_d, kernel_d, stride_d, dilation_d, pad_d;
+  Activation act, post;
+
+  int64_t tap_floats() const { return slice.g.groups * slice.g.group_floats(); }
+  // Input slice of kernel slice k for output slice d, or -1.
+  int64_t input_of(int64_t d, int64_t k) const {
+    const int64_t i = d * stride_d + k * dilation_d - pad_d;
+    return i < in_d ? i : -1;
+  }
+};
+
+PN_COLD bool read(const KernelQuery& q, State* s) {
+  ConvGeometry c;
+  if (read_conv("Conv", q.attrs, q.in[0]->shape, q.in[1]->shape, &c) != Status::kOk) {
+    clear_error();
+    return false;
+  }
+  const Window& w = c.window;
+  if (w.spatial != 3) return false;
+  Direct& d = s->slice;
+  d.g = plane_geometry(q, w, 1, c.groups, c.channels, c.filters);
+  set_end_padding(&d.g);
+  set_dense(&d);
+  d.in_plane *= w.in[0];
+  d.out_plane *= w.out[0];
+  merge_rows(&d.g);
+  d.out_row = d.g.out_w;
+  d.epilogue = Epilogue{{}, {}, true};
+  plan_direct(q.target->l2_bytes, &d);
+  s->batch = c.batch;
+  s->in_d = w.in[0];
+  s->out_d = w.out[0];
+  s->kernel_d = w.kernel[0];
+  s->stride_d = w.stride[0];
+  s->dilation_d = w.dilation[0];
+  s->pad_d = w.pad_begin[0];
+  Epilogue e;
+  e.read(q.attrs, "Conv");
+  s->act = e.act;
+  s->post = e.post;
+  return true;
+}
+
+PN_COLD bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
+  State s;
+  if (!accepts_operands(q, blocked_in, blocked_out) || !read(q, &s) || !accepts_groups(s.slice.g)) return false;
+  if (s.out_d > 4096 || s.kernel_d > 4096) return false;
+  for (int64_t d = 0; d < s.out_d; ++d) {  // a slice of padding alone is left to the reference
+    int64_t met = 0;
+    for (int64_t k = 0; k < s.kernel_d; ++k) met += s.input_of(d, k) >= 0;
+    if (met == 0) return false;
+  }
+  return true;
+}
+bool accepts_blocked(const KernelQuery& q) { return accepts(q, true, true); }
+bool accepts_first(const KernelQuery& q) { return accepts(q, false, true); }
+
+Status prepare(const KernelQuery& q, void* state) {
+  read(q, static_cast<State*>(state));
+  return Status::kOk;
+}
+
+int64_t thread_scratch_bytes(const KernelQuery& q) {
+  State s;
+  read(q, &s);
+  return direct_scratch_bytes(s.slice);
+}
+
+int64_t packed_bytes(const KernelQuery& q) {
+  State s;
+  read(q, &s);
+  return s.kernel_d * s.tap_floats() * 4;
+}
+
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
+  State s;
+  read(q, &s);
+  const Geometry& g = s.slice.g;
+  const int64_t plane = g.kernel_h * g.kernel_w, channel = s.kernel_d * plane, filter = g.channels * channel;
+  const FilterSteps steps{g.filters * filter, filter, channel, g.kernel_w, 1};
+  for (int64_t k = 0; k < s.kernel_d; ++k) {
+    pack_direct(g, static_cast<const float*>(plain) + k * plane, steps, static_cast<float*>(packed) + k * s.tap_floats());
+  }
+}
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const Geometry& g = s.slice.g;
+  const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
+  const int64_t channels = round_up(g.groups * g.filters, kVec);
+  const int64_t in_image = (g.blocked_in ? round_up(g.groups * g.channels, kVec) : g.groups * g.channels) * s.slice.in_plane;
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t d = 0; d < s.out_d; ++d) {
+      const int64_t at = n * channels * s.slice.out_plane + d * g.out_h * g.out_w * kVec;
+      float* y = c.out[0]->as<float>() + at;
+      const float* sum = nullptr;
+      for (int64_t k = 0; k < s.kernel_d; ++k) {
+        const int64_t i = s.input_of(d, k);
+        if (i < 0) continue;
+        const float* x = in(0) + n * in_image + i * g.in_h * g.in_w * g.block();
+        run_direct(s.slice, {x, in(1) + k * s.tap_floats(), sum == nullptr ? in(2) : nullptr, sum, y}, c);
+        sum = y;
+      }
+      if (s.act.kind == Act::kNone && s.post.kind == Act::kNone && !c.has(3)) continue;
+      const float* z = c.has(3) ? in(3) + at : nullptr;
+      const int64_t size = g.out_h * g.out_w * kVec;
+      c.pool->run(channels / kVec, [&](int64_t block, int) {
+        const int64_t first = block * s.slice.out_plane * kVec;
+        act_rows(s.act, y + first, size);
+        for (int64_t i = 0; i < size && z != nullptr; i += kVec) store(y + first + i, load(y + first + i) + load(z + first + i));
+        act_rows(s.post, y + first, size);
+      });
+    }
+  }
+  return Status::kOk;
+}
+
+float cost(const KernelQuery& q) {
+  State s;
+  read(q, &s);
+  return static_cast<float>(direct_cost(s.slice) * static_cast<double>(s.batch * s.out_d * s.kernel_d));
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+#define PN_ROW(name, in, accept)                                                                              \
+  {                                                                                                           \
+    name, "Conv", in, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost,            \
+        PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run \
+  }
+
+PN_KERNEL_TABLE(volume)
+PN_KERNEL_ROWS(volume) = {
+    PN_ROW("f32_conv_volume_" PN_BLOCK, PN_TIER::kBlocked, accepts_blocked),
+    PN_ROW("f32_conv_volume_first_" PN_BLOCK, Layout::kPlain, accepts_first),
+};
+PN_KERNEL_COUNT(volume);
+#undef PN_ROW
+static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of a convolution over three axes");
+
+}  // namespace pyneo
