@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyneo.compiler.ir.graph import Graph
+from pyneo.compiler.passes.attention import find_head_attention, pack_heads
 from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
@@ -46,6 +47,8 @@ PASSES: list[Pass] = [
     find_layer_norm,
     find_silu,
     find_attention,
+    find_head_attention,
+    pack_heads,
     fold_batch_norm,
     fold_scales,
     norm_to_scale,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.passes.attention import guarded
 from pyneo.compiler.passes.match import Readers, constant, is_scalar, producer, scalar, split_const
 
 
@@ -229,8 +230,9 @@ def find_attention(graph: Graph) -> bool:
 
 
 def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
-    context = readers.only(softmax.output)
-    if context is None or context.op != "MatMul" or context.inputs[0] is not softmax.output:
+    weights = guarded(softmax, readers)
+    context = None if weights is None else readers.only(weights)
+    if context is None or context.op != "MatMul" or context.inputs[0] is not weights:
         return False
     if len(context.inputs) != 2 or context.attrs:
         return False

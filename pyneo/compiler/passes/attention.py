@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention whatever its heads come from: softmax(q k^T * scale + mask) v as one Attention of 4-D operands.
+
+`passes/transformer.py` knows the plain form, whose heads are columns of projections. Here the operands may
+be anything: rotated queries, windows, relative positions added as a mask, keys repeated for groups of
+queries, exported scaled_dot_product_attention with its guard against rows without a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
+from pyneo.compiler.passes.match import Readers, constant, producer, scalar, split_const
+
+_WIDEST = 128  # columns of a head: beyond, two matrix products are faster
+_FEWEST = 8  # rows of queries: below, the kernel's lanes would stay empty
+_FORBIDS = -1e30  # what Where puts in place of a score that must not count: a softmax makes 0 of it
+
+
+def guarded(softmax: Node, readers: Readers) -> Value | None:
+    """The value that the one reader behind a softmax reads: its output, or Where(IsNaN(y), 0, y).
+
+    The guard makes rows that a mask forbids as a whole zero. So does Attention.
+    """
+    y = softmax.output
+    users = readers.of(y)
+    if len(users) != 2 or readers.is_output(y):
+        return y if readers.only(y) is not None else None
+    test = next((n for n in users if n.op == "IsNaN"), None)
+    choice = next((n for n in users if n.op == "Where"), None)
+    if test is None or choice is None or readers.only(test.output) is not choice:
+        return None
+    if choice.inputs[0] is not test.output or choice.inputs[2] is not y:
+        return None
+    zero = choice.inputs[1]
+    # Zeros of a shape that broadcasts inside the softmax's change nothing.
+    if zero is None or zero.const is None or np.any(zero.const) or choice.output.shape != y.shape:
+        return None
+    return choice.output
+
+
+def find_head_attention(graph: Graph) -> bool:
+    """Replaces MatMul, Softmax, MatMul with what lies between them; True if there was any."""
+    readers = Readers(graph)
+    changed = False
+    for softmax in list(graph.nodes):
+        if softmax.op != "Softmax" or softmax.output.dtype is not DType.F32:
+            continue
+        rank = len(softmax.output.dims)
+        if rank not in (3, 4) or softmax.int_attr("axis", -1) not in (-1, rank - 1):
+            continue
+        weights = guarded(softmax, readers)
+        context = None if weights is None else readers.only(weights)
+        if weights is None or context is None or not _is_product(context) or context.inputs[0] is not weights:
+            continue
+        scores = _read_scores(softmax, readers)
+        if scores is not None and _fits(scores, context):
+            _replace(graph, scores, context)
+            readers = Readers(graph)
+            changed = True
+    return changed
+
+
+@dataclass
+class _Scores:
+    """q and k^T of the product, and what is done to it."""
+
+    product: Node
+    q: Value
+    k_turned: Value
+    scale: float = 1.0
+    masks: list[Value] = field(default_factory=list)
+    chosen: list[tuple[Value, Value]] = field(default_factory=list)  # condition and fill of Where
+
+
+def _is_product(node: Node | None) -> bool:
+    return node is not None and node.op == "MatMul" and len(node.inputs) == 2 and not node.attrs
+
+
+def _read_scores(softmax: Node, readers: Readers) -> _Scores | None:
+    """Follows the softmax's input back to the product: Where, Add and Mul by a number, each read once."""
+    masks: list[Value] = []
+    chosen: list[tuple[Value, Value]] = []
+    v, scale = softmax.inputs[0], 1.0
+    for _ in range(6):
+        node = None if v is None else v.producer
+        if v is None or node is None or node.outputs[0] is not v or readers.only(v) is None:
+            return None
+        if _is_product(node):
+            q, k = node.inputs
+            assert q is not None and k is not None
+            q, by_q = _unscaled(q)
+            k, by_k = _unscaled(k)
+            return _Scores(node, q, k, scale * by_q * by_k, masks, chosen)
+        if node.attrs or not node.inputs:
+            return None
+        if node.op == "Add" and scale == 1.0 and len(masks) < 2:
+            a, b = node.inputs
+            inside, other = (a, b) if _leads_to_product(a) else (b, a)
+            if inside is None or other is None or inside.shape != v.shape:
+                return None
+            masks.append(other)
+            v = inside
+        elif node.op == "Where" and scale == 1.0 and not chosen:
+            condition, inside, fill = node.inputs
+            number = scalar(fill)
+            if condition is None or inside is None or fill is None or number is None or number > _FORBIDS:
+                return None
+            if inside.shape != v.shape:
+                return None
+            chosen.append((condition, fill))
+            v = inside
+        else:
+            found = _times(node)
+            if found is None:
+                return None
+            v, scale = found[0], scale * found[1]
+    return None
+
+
+def _leads_to_product(v: Value | None) -> bool:
+    for _ in range(4):
+        node = None if v is None else v.producer
+        if node is None:
+            return False
+        if _is_product(node):
+            return True
+        if node.op not in ("Mul", "Div", "Add", "Where"):
+            return False
+        v = node.inputs[1] if node.op == "Where" else node.inputs[0]
+    return False
+
+
+def _times(node: Node) -> tuple[Value, float] | None:
+    """(x, factor) of a Mul or Div of x by one number."""
+    if node.op not in ("Mul", "Div") or node.attrs:
+        return None
+    operands = split_const(node)
+    number = scalar(operands[1]) if operands is not None else None
+    if operands is None or number is None or operands[0].shape != node.output.shape:
+        return None
+    if node.op == "Mul":
+        return operands[0], number
+    return (operands[0], 1 / number) if node.inputs[0] is operands[0] and number else None
+
+
+def _unscaled(v: Value) -> tuple[Value, float]:
+    found = _times(v.producer) if v.producer is not None else None
+    return found if found is not None else (v, 1.0)
+
+
+def _shapes(v: Value) -> list[tuple[int, ...]]:
+    """The value's shape, in each sample of a graph with open dims."""
+    return [s.shape for s in v.samples] if v.samples else [v.dims]
+
+
+def _fits(s: _Scores, context: Node) -> bool:
+    v = context.inputs[1]
+    assert v is not None
+    if any(x.dtype is not DType.F32 or len(x.dims) != len(context.output.dims) for x in (s.q, s.k_turned, v)):
+        return False
+    for q, k, w in zip(_shapes(s.q), _shapes(s.k_turned), _shapes(v), strict=True):
+        if q[:-2] != k[:-2] or k[:-2] != w[:-2] or q[-1] != k[-2] or k[-1] != w[-2]:
+            return False
+        if not 1 <= q[-1] <= _WIDEST or not 1 <= w[-1] <= _WIDEST or q[-2] < _FEWEST:
+            return False
+    added = [(m, DType.F32) for m in s.masks] + [(c, DType.BOOL) for c, _ in s.chosen]
+    return all(m.dtype is wanted and _mask_fits(m, s) for m, wanted in added)
+
+
+def _mask_fits(mask: Value, s: _Scores) -> bool:
+    """Whether a mask reaches over all keys and is otherwise one or as long as the scores are."""
+    for m, scores in zip(_shapes(mask), _shapes(s.product.output), strict=True):
+        if not 1 <= len(m) <= len(scores) or m[-1] != scores[-1]:
+            return False
+        if any(d not in (1, e) for d, e in zip(reversed(m), reversed(scores), strict=False)):
+            return False
+    return True
+
+
+def _replace(graph: Graph, s: _Scores, context: Node) -> None:
+    at = graph.nodes.index(context)
+    stem = f"{context.name}/attention"
+    rank = len(context.output.dims)
+
+    def add(op: str, inputs: list[Value | None], attrs: dict[str, Attr], dtype: DType = DType.F32) -> Value:
+        nonlocal at
+        y = Value(graph.fresh_name(stem), dtype)
+        graph.nodes.insert(at, Node(op, graph.fresh_name(stem), inputs, [y], attrs))
+        at += 1
+        return y
+
+    one = constant(graph, stem, np.array([1], np.int64))
+
+    def by_heads(v: Value) -> Value:
+        """[B, H, T, D]: 3-D operands are one head for each of their batch."""
+        return v if rank == 4 else add("Unsqueeze", [v, one], {})
+
+    turn: list[int | float] = [*range(rank - 2), rank - 1, rank - 2]
+    k = add("Transpose", [s.k_turned], {"perm": turn})
+    v = context.inputs[1]
+    assert v is not None
+    heads = _single_heads(k, v, s, rank)
+    k, v = heads if heads is not None else (by_heads(k), by_heads(v))
+    operands: list[Value | None] = [by_heads(s.q), k, v]
+    masks = list(s.masks)
+    for condition, fill in s.chosen:
+        zero = constant(graph, stem, np.zeros((), np.float32))
+        masks.append(add("Where", [condition, zero, fill], {}))
+    if masks:
+        total = masks[0]
+        for m in masks[1:]:
+            total = add("Add", [total, m], {})
+        longest = max(len(m.dims) for m in [*s.masks, *(c for c, _ in s.chosen)])
+        operands.append(add("Unsqueeze", [total, one], {}) if rank == 3 and longest == 3 else total)
+    result = context.output
+    if rank == 4:
+        context.op, context.inputs, context.attrs = "Attention", operands, {"scale": [float(s.scale)]}
+    else:
+        y = add("Attention", operands, {"scale": [float(s.scale)]})
+        context.op, context.inputs, context.attrs = "Squeeze", [y, one], {}
+    result.producer = context
+
+
+def _single_heads(k: Value, v: Value, s: _Scores, rank: int) -> tuple[Value, Value] | None:
+    """Keys and values before they were repeated for groups of query heads, if both were."""
+    del k  # the turned keys are a Transpose of the repeated ones
+    turned = producer(s.k_turned, "Transpose")
+    if rank != 4 or turned is None or turned.ints_attr("perm") != [0, 1, 3, 2] or turned.inputs[0] is None:
+        return None
+    keys, values = _unrepeated(turned.inputs[0]), _unrepeated(v)
+    return (keys, values) if keys is not None and values is not None else None
+
+
+def _unrepeated(v: Value) -> Value | None:
+    """x of Reshape(Expand(x as [B, H, 1, T, D], [B, H, n, T, D]), [B, H * n, T, D])."""
+    merged = producer(v, "Reshape")
+    spread = producer(merged.inputs[0], "Expand") if merged is not None else None
+    split = spread.inputs[0].producer if spread is not None and spread.inputs[0] is not None else None
+    x = split.inputs[0] if split is not None and split.op in ("Reshape", "Unsqueeze") else None
+    if spread is None or x is None or len(x.dims) != 4:
+        return None
+    for whole, wide, narrow in zip(_shapes(v), _shapes(spread.output), _shapes(x), strict=True):
+        b, h, t, d = narrow
+        if len(wide) != 5 or wide != (b, h, wide[2], t, d) or whole != (b, h * wide[2], t, d):
+            return None
+    if any(s != (*x_[:2], 1, *x_[2:]) for s, x_ in zip(_shapes(split.output), _shapes(x), strict=True)):  # type: ignore[union-attr]
+        return None
+    return x
+
+
+def pack_heads(graph: Graph) -> bool:
+    """Attention of [B, T, H, D] behind transposes reads and writes [B, T, H * D] instead: no transposes."""
+    readers = Readers(graph)
+    changed = False
+    for node in list(graph.nodes):
+        if node.op != "Attention" or len(node.outputs) != 1 or len(node.inputs) not in (3, 4):
+            continue
+        sources = [_packed(v) for v in node.inputs[:3]]
+        back = readers.only(node.output)
+        if back is None or back.op != "Transpose" or back.ints_attr("perm") != [0, 2, 1, 3]:
+            continue
+        if any(v is None for v in sources):
+            continue
+        heads = [v.shape[2] for v in sources if v is not None and v.shape is not None]
+        widths = [v.shape[3] for v in sources if v is not None and v.shape is not None]
+        if any(not isinstance(n, int) for n in [*heads, *widths]):
+            continue
+        at = graph.nodes.index(node)
+        flat = constant(graph, f"{node.name}/flat", np.array([0, 0, -1], np.int64))
+        for i, v in enumerate(sources):
+            y = Value(graph.fresh_name(f"{node.name}/{i}"), DType.F32)
+            reshape = Node("Reshape", graph.fresh_name(f"{node.name}/{i}"), [v, flat], [y])
+            graph.nodes.insert(at, reshape)
+            at += 1
+            node.inputs[i] = y
+        node.attrs = {**node.attrs, "q_num_heads": [int(heads[0])], "kv_num_heads": [int(heads[1])]}
+        if "scale" not in node.attrs:
+            node.attrs["scale"] = [float(widths[0]) ** -0.5]
+        split = constant(graph, f"{node.name}/heads", np.array([0, 0, heads[0], widths[2]], np.int64))
+        node.output.shape, node.output.samples = None, []
+        back.op, back.attrs, back.inputs = "Reshape", {}, [node.output, split]
+        changed = True
+    return changed
+
+
+def _packed(v: Value | None) -> Value | None:
+    """[B, T, H, D] that v is a Transpose of."""
+    node = producer(v, "Transpose")
+    return node.inputs[0] if node is not None and node.ints_attr("perm") == [0, 2, 1, 3] else None
