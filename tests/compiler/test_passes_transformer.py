@@ -224,7 +224,103 @@ ATTENTION = [
     ),
 ]
 
+# What scaled_dot_product_attention is exported as, operands of any origin. The fewest rows that count: 8.
+H = {"q": (2, 3, 9, 4), "k": (2, 3, 9, 4), "v": (2, 3, 9, 4)}
+TURNED = "t = Transpose<perm=[0, 1, 3, 2]>(k) "
+GUARD = "n = IsNaN(w) g = Where(n, zero, w) y = MatMul(g, v)"
+HEADS_9 = (
+    "q1 = Reshape(x, split9) k1 = Reshape(u, split9) v1 = Reshape(x, split9) "
+    "q = Transpose<perm=[0, 2, 1, 3]>(q1) k = Transpose<perm=[0, 2, 1, 3]>(k1) "
+    "v = Transpose<perm=[0, 2, 1, 3]>(v1) "
+)
+BY_HEADS = [
+    Case(
+        "guarded_attention",
+        f"{TURNED} a = Mul(q, depth) b = Mul(t, depth) s = MatMul(a, b) w = Softmax(s) {GUARD}",
+        "Attention",
+        inputs=H,
+    ),
+    Case(
+        "guarded_attention_whose_mask_forbids_whole_rows",
+        f"{TURNED} p = MatMul(q, t) s = Add(p, shut) w = Softmax(s) {GUARD}",
+        "Attention",
+        inputs=H,
+    ),
+    Case(
+        "scores_chosen_by_a_condition",
+        f"{TURNED} p = MatMul(q, t) z = Mul(p, depth) s = Where(causal, z, lowest) w = Softmax(s) "
+        "y = MatMul(w, v)",
+        "Attention",
+        inputs=H,
+    ),
+    Case(
+        "scores_chosen_against_a_small_number_stay",
+        f"{TURNED} p = MatMul(q, t) s = Where(causal, p, one) w = Softmax(s) y = MatMul(w, v)",
+        "Transpose MatMul Where Softmax MatMul",
+        inputs=H,
+    ),
+    Case(
+        "two_masks",
+        f"{TURNED} p = MatMul(q, t) r = Add(p, shut) s = Add(bias, r) w = Softmax(s) {GUARD}",
+        "Add Attention",
+        inputs=H | {"bias": (1, 3, 9, 9)},
+    ),
+    Case(
+        "a_mask_of_one_column_stays",
+        f"{TURNED} p = MatMul(q, t) s = Add(p, bias) w = Softmax(s) y = MatMul(w, v)",
+        "Transpose MatMul Add Softmax MatMul",
+        inputs=H | {"bias": (1, 3, 9, 1)},
+    ),
+    Case(
+        "few_queries_stay_products",
+        "p = MatMul(q, t) w = Softmax(p) y = MatMul(w, v)",
+        "MatMul Softmax MatMul",
+        inputs={"q": (2, 3, 2, 4), "t": (2, 3, 4, 9), "v": (2, 3, 9, 4)},
+    ),
+    Case(
+        "batches_of_one_head",
+        "t = Transpose<perm=[0, 2, 1]>(k) p = MatMul(q, t) r = Mul(p, depth) s = Add(r, bias) "
+        "w = Softmax(s) y = MatMul(w, v)",
+        "Reshape Reshape Reshape Reshape Attention Reshape",
+        inputs={"q": (6, 9, 4), "k": (6, 10, 4), "v": (6, 10, 5), "bias": (6, 9, 10)},
+    ),
+    Case(
+        "keys_repeated_for_groups_of_queries",
+        "k1 = Unsqueeze(k, two_i) k2 = Expand(k1, groups) k3 = Reshape(k2, grouped) "
+        "v1 = Unsqueeze(v, two_i) v2 = Expand(v1, groups) v3 = Reshape(v2, grouped) "
+        "t = Transpose<perm=[0, 1, 3, 2]>(k3) p = MatMul(q, t) w = Softmax(p) y = MatMul(w, v3)",
+        "Attention",
+        inputs={"q": (2, 6, 9, 4), "k": (2, 3, 9, 4), "v": (2, 3, 9, 4)},
+    ),
+    Case(
+        "heads_go_back_into_columns",
+        f"{HEADS_9} {TURNED} p = MatMul(q, t) w = Softmax(p) c = MatMul(w, v) "
+        "o = Transpose<perm=[0, 2, 1, 3]>(c) e = Exp(o) y = Neg(e)",
+        "Attention Reshape Exp Neg",
+        inputs={"x": (2, 9, 8), "u": (2, 9, 8)},
+    ),
+    Case(
+        "keys_turned_with_their_heads_merged",
+        "m = Reshape(k, merged3) n = Transpose<perm=[0, 2, 1]>(m) t = Reshape(n, turned4) p = MatMul(q, t) "
+        "w = Softmax(p) y = MatMul(w, v)",
+        "Attention",
+        inputs=H,
+    ),
+]
+CONSTANTS |= {
+    "zero": num(0.0),
+    "lowest": num(-3.4028235e38),
+    "causal": np.tril(np.ones((9, 9), bool)),
+    "shut": np.where(np.tri(9, k=-1), np.float32(0), -np.inf).astype(np.float32),
+    "two_i": ints(2),
+    "groups": ints(2, 3, 2, 9, 4),
+    "grouped": ints(2, 6, 9, 4),
+    "split9": ints(2, 9, 2, 4),
+    "merged3": ints(6, 9, 4),
+    "turned4": ints(2, 3, 4, 9),
+}
 
-@pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *ATTENTION], ids=lambda c: c.name)
+
+@pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *ATTENTION, *BY_HEADS], ids=lambda c: c.name)
 def test_what_remains_and_what_it_computes(case: Case) -> None:
     check(replace(case, constants=CONSTANTS))

@@ -99,7 +99,9 @@ def test_transpose(shape, perm, dtype, tier):
 
 
 @each_tier
-@pytest.mark.parametrize("shape", [(2, 48, 3, 5), (1, 21, 4, 4), (2, 5, 3, 1), (1, 16, 130), (2, 37, 2, 3, 4), (1, 32, 0, 3)])
+@pytest.mark.parametrize(
+    "shape", [(2, 48, 3, 5), (1, 21, 4, 4), (2, 5, 3, 1), (1, 16, 130), (2, 37, 2, 3, 4), (1, 32, 0, 3)]
+)
 def test_transpose_between_channels_in_blocks_and_channels_last(shape, tier):
     rank = len(shape)
     last, first = [0, *range(2, rank), 1], [0, rank - 1, *range(1, rank - 1)]
@@ -132,14 +134,23 @@ def test_reorder(shape, layouts, tier):
 
 @each_tier
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
-@pytest.mark.parametrize("shape,block", [((2, 12, 3, 5), 2), ((1, 9, 7, 40), 3), ((1, 64, 4, 4), 2), ((1, 5, 3, 3), 1)])
+@pytest.mark.parametrize(
+    "shape,block", [((2, 12, 3, 5), 2), ((1, 9, 7, 40), 3), ((1, 64, 4, 4), 2), ((1, 5, 3, 3), 1)]
+)
 def test_depth_to_space_and_back(shape, block, mode, tier):
     x = count(*shape)
     node = Node("DepthToSpace", [x], {"blocksize": block, "mode": mode})
     check(node, "x32_depth_to_space", tier, rtol=0, atol=0)
     y = node.reference()
     if mode == "DCR":
-        check(Node("SpaceToDepth", [y], {"blocksize": block}), "x32_space_to_depth", tier, want=[x], rtol=0, atol=0)
+        check(
+            Node("SpaceToDepth", [y], {"blocksize": block}),
+            "x32_space_to_depth",
+            tier,
+            want=[x],
+            rtol=0,
+            atol=0,
+        )
     whole = mode == "DCR" and y.shape[1] % (16 if tier == "avx512" else 8) == 0
     assert bool(accepting(node, tier, BLOCK, BLOCK)) == whole
     if whole:

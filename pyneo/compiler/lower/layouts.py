@@ -122,10 +122,14 @@ def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> 
     elif inputs:
         combos = [(block, Layout.PLAIN), *combos]
     options = []
+    info = core.op_info(node.op)
     for layout_in, layout_out in combos:
         _set_layouts(node, layout_in, layout_out)
         found = [k for k in core.kernels(node, target.native) if _packable(node, k)]
-        if found and tuner is None:
+        if info is not None and info[0] & core.VIEW and (found or layout_in is layout_out is Layout.PLAIN):
+            # The output has the input's bytes: nothing runs (lower/views.py, and the binding at run time).
+            options.append(Option(layout_in, layout_out, found[0] if found else None, 0.0, 0.0))
+        elif found and tuner is None:
             options.append(Option(layout_in, layout_out, found[0], found[0].cost_us, found[0].cost_us))
         elif found and tuner is not None:
             near = [k for k in found if k.cost_us <= found[0].cost_us * _TUNE_WITHIN][:_TUNE_AT_MOST]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyneo.compiler.ir.graph import Graph
-from pyneo.compiler.passes.attention import find_head_attention, pack_heads
+from pyneo.compiler.passes.attention import find_head_attention, pack_heads, turn_whole
 from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
@@ -46,6 +46,7 @@ PASSES: list[Pass] = [
     find_gelu,
     find_layer_norm,
     find_silu,
+    turn_whole,
     find_attention,
     find_head_attention,
     pack_heads,

@@ -42,6 +42,22 @@ def guarded(softmax: Node, readers: Readers) -> Value | None:
     return choice.output
 
 
+def turn_whole(graph: Graph) -> bool:
+    """Reshape [B, H, T, D] to [B * H, T, D], Transpose, Reshape to [B, H, D, T]: one Transpose."""
+    changed = False
+    for node in graph.nodes:
+        turn = producer(node.input(0), "Transpose") if node.op == "Reshape" else None
+        merge = producer(turn.inputs[0], "Reshape") if turn is not None else None
+        x = merge.inputs[0] if merge is not None else None
+        if turn is None or x is None or len(x.dims) != 4 or turn.ints_attr("perm") != [0, 2, 1]:
+            continue
+        shapes = zip(_shapes(x), _shapes(turn.output), _shapes(node.output), strict=True)
+        if all(a[2:] == b[:0:-1] and c == (*a[:2], a[3], a[2]) for a, b, c in shapes):
+            node.op, node.inputs, node.attrs = "Transpose", [x], {"perm": [0, 1, 3, 2]}
+            changed = True
+    return changed
+
+
 def find_head_attention(graph: Graph) -> bool:
     """Replaces MatMul, Softmax, MatMul with what lies between them; True if there was any."""
     readers = Readers(graph)
@@ -203,7 +219,7 @@ def _replace(graph: Graph, s: _Scores, context: Node) -> None:
     k = add("Transpose", [s.k_turned], {"perm": turn})
     v = context.inputs[1]
     assert v is not None
-    heads = _single_heads(k, v, s, rank)
+    heads = _single_heads(v, s, rank)
     k, v = heads if heads is not None else (by_heads(k), by_heads(v))
     operands: list[Value | None] = [by_heads(s.q), k, v]
     masks = list(s.masks)
@@ -225,9 +241,8 @@ def _replace(graph: Graph, s: _Scores, context: Node) -> None:
     result.producer = context
 
 
-def _single_heads(k: Value, v: Value, s: _Scores, rank: int) -> tuple[Value, Value] | None:
+def _single_heads(v: Value, s: _Scores, rank: int) -> tuple[Value, Value] | None:
     """Keys and values before they were repeated for groups of query heads, if both were."""
-    del k  # the turned keys are a Transpose of the repeated ones
     turned = producer(s.k_turned, "Transpose")
     if rank != 4 or turned is None or turned.ints_attr("perm") != [0, 1, 3, 2] or turned.inputs[0] is None:
         return None
