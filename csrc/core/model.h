@@ -97,6 +97,7 @@ class Model {
   Status check_control(const ModelNode& n) const;
   Status check_reads(int32_t graph, int32_t node);
   Status check_nodes();
+  Status check_packed(const ModelNode& n) const;
   Status check_node(int32_t i, struct NodeWorkspace& w);
   Status check_memory();
 

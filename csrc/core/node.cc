@@ -5,6 +5,7 @@ namespace pyneo {
 
 Status NodeWorkspace::allocate(const Model& model) {
   target = &model.target();
+  this->model = &model;
   int64_t widest = 0, outputs = 0;
   for (int64_t i = 0; i < model.nodes().size(); ++i) {
     const ModelNode& n = model.nodes()[i];
@@ -25,6 +26,11 @@ KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w) {
   q.out = w.descs.data() + n.n_in;
   q.values = w.values.data();
   q.target = w.target;
+  const int p = n.kernel ? n.kernel->packed_input : -1;
+  if (p >= 0 && p < n.n_in && n.inputs[p] >= 0) {
+    const ModelTensor& t = w.model->tensor(n.inputs[p]);
+    if (t.storage == format::kStorageConst && t.root == n.inputs[p]) q.packed = w.model->weights() + t.offset;
+  }
   return q;
 }
 
@@ -96,12 +102,12 @@ Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorks
   if (!kernel->accepts(q)) return fail(Status::kInvalidPackage, "kernel '%s' does not accept its operands", kernel->name);
   const int p = kernel->packed_input;
   for (int32_t k = 0; k < total; ++k) {
-    if (w.descs[k] != nullptr && (w.descs[k]->layout == Layout::kPacked) != (k == p)) {
+    if (w.descs[k] != nullptr && (w.descs[k]->layout == Layout::kPacked) != (k < n.n_in && kernel->takes_packed(k))) {
       return fail(Status::kInvalidPackage, "operand %d is packed where kernel '%s' expects it plain, or the reverse", k,
                   kernel->name);
     }
   }
-  if (p >= 0 && (!q.has(p) || packed_bytes != kernel->packed_bytes(q))) {
+  if (p >= 0 && (!q.has(p) || (kernel->check == nullptr && packed_bytes != kernel->packed_bytes(q)))) {
     return fail(Status::kInvalidPackage, "the packed weights do not have the size kernel '%s' needs", kernel->name);
   }
   if (kernel->scratch_bytes != nullptr) needs->scratch_bytes = kernel->scratch_bytes(q);

@@ -14,6 +14,7 @@ struct NodeWorkspace {
   Array<const void*> values;        // of inputs, where known
   Array<TensorDesc> inferred;       // of outputs
   const Target* target = nullptr;
+  const Model* model = nullptr;
 
   Status allocate(const Model& model);
 };

@@ -113,7 +113,7 @@ Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, in
   Query query;
   PN_TRY(query.read(*node, true));
   PN_TRY(query.check_outputs());
-  const KernelQuery kq = query.kernel_query(&target);
+  KernelQuery kq = query.kernel_query(&target);
   const Pool pool = Pool::shared(threads);
 
   Array<Tensor> tensors;
@@ -171,6 +171,7 @@ Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, in
       kernel->pack(kq, tensors[p].data, packed.data());
       tensors[p].data = packed.data();
       tensors[p].desc.layout = Layout::kPacked;
+      kq.packed = packed.data();
     }
     if (kernel->scratch_bytes) PN_TRY(scratch.allocate(kernel->scratch_bytes(kq), "scratch"));
     if (kernel->thread_scratch_bytes) {
@@ -255,7 +256,7 @@ pn_status pn_kernel_list(const pn_node* node, const pn_target* target, pn_kernel
         static_cast<uint8_t>(kernel_tier(k)),
         static_cast<uint8_t>(k.layout_in),
         static_cast<uint8_t>(k.layout_out),
-        0,
+        k.absorbed,
         k.name,
         k.packed_input,
         k.cost(q),

@@ -85,10 +85,9 @@ Status Model::check_open_node(const ModelNode& n) const {
     return fail(Status::kInvalidPackage, "%d inputs and %d outputs do not fit the operator", n.n_in, n.n_out);
   }
   PN_TRY(check_outputs(n));
-  const int p = n.kernel ? n.kernel->packed_input : -1;
   for (int32_t k = 0; k < n.n_in; ++k) {
     const bool packed = n.inputs[k] >= 0 && tensors_[n.inputs[k]].desc.layout == Layout::kPacked;
-    if (packed && k != p) return fail(Status::kInvalidPackage, "operand %d is packed for another kernel", k);
+    if (packed && (n.kernel == nullptr || !n.kernel->takes_packed(k))) return fail(Status::kInvalidPackage, "operand %d is packed for another kernel", k);
   }
   return Status::kOk;
 }
@@ -194,6 +193,17 @@ Status Model::check_tensors() {
   return Status::kOk;
 }
 
+// Packed data that addresses memory, as its kernel wants it.
+Status Model::check_packed(const ModelNode& n) const {
+  if (n.kernel == nullptr || n.kernel->check == nullptr) return Status::kOk;
+  const int p = n.kernel->packed_input;
+  const ModelTensor* t = p < n.n_in && n.inputs[p] >= 0 ? &tensors_[n.inputs[p]] : nullptr;
+  if (t == nullptr || t->storage != kStorageConst || t->desc.layout != Layout::kPacked || t->root != n.inputs[p]) {
+    return fail(Status::kInvalidPackage, "operand %d is not the packed constant that kernel '%s' reads", p, n.kernel->name);
+  }
+  return n.kernel->check(n.attrs, weights() + t->offset, t->bytes);
+}
+
 Status Model::check_node(int32_t index, NodeWorkspace& w) {
   const ModelNode& n = nodes_[index];
   if (n.control != Control::kNone) return fail(Status::kInvalidPackage, "control flow needs a dynamic plan");
@@ -232,7 +242,8 @@ Status Model::check_node(int32_t index, NodeWorkspace& w) {
 Status Model::check_nodes() {
   if (dynamic()) {  // shapes are checked when they are bound (core/builder.cc)
     for (int32_t i = 0; i < nodes_.size(); ++i) {
-      const Status s = check_open_node(nodes_[i]);
+      Status s = check_open_node(nodes_[i]);
+      if (s == Status::kOk) s = check_packed(nodes_[i]);
       if (s != Status::kOk) return fail_in(s, "node '%s' (%s)", nodes_[i].name, nodes_[i].op->name);
     }
     return check_graphs();
@@ -247,7 +258,8 @@ Status Model::check_nodes() {
   PN_TRY(w.allocate(*this));
   for (int32_t i = 0; i < nodes_.size(); ++i) {
     const ModelNode& n = nodes_[i];
-    Status s = check_node(i, w);
+    Status s = check_packed(n);
+    if (s == Status::kOk) s = check_node(i, w);
     for (int32_t k = 0; s == Status::kOk && k < n.n_in; ++k) {
       const int32_t t = n.inputs[k];
       if (t < 0) continue;

@@ -32,6 +32,7 @@ struct KernelQuery {
   const TensorDesc* const* in = nullptr;   // nullptr entries: absent
   const TensorDesc* const* out = nullptr;
   const void* const* values = nullptr;     // constant inputs where known (nullptr otherwise); may be null
+  const void* packed = nullptr;            // to prepare(): the packed operand's bytes
   const Target* target = nullptr;
 
   bool has(int i) const { return i < n_in && in[i] != nullptr; }
@@ -52,6 +53,13 @@ struct KernelDef {
   int64_t (*thread_scratch_bytes)(const KernelQuery&); // for each thread; nullptr: 0
   Status (*prepare)(const KernelQuery&, void* state);  // shapes -> ready-to-run numbers; nullptr if no state
   Status (*run)(const void* state, RunContext&);
+  // Operands (bit i: operand i) whose content the packed one has taken in: the plan stores no bytes of them.
+  uint8_t absorbed = 0;
+  // For packed data whose size follows from its content, or that addresses memory: checked once, when the
+  // package is opened, instead of packed_bytes. Any bytes that pass must be safe to run.
+  Status (*check)(const Attrs&, const void* packed, int64_t bytes) = nullptr;
+
+  bool takes_packed(int i) const { return i == packed_input || (i >= 0 && i < 8 && (absorbed >> i & 1) != 0); }
 };
 
 constexpr uint32_t kMaxKernelState = 512;

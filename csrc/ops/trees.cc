@@ -21,14 +21,14 @@
 #include <cmath>
 
 #include "ops/narrow.h"
+#include "ops/trees.h"
 
 namespace pyneo {
 namespace {
 
-constexpr int64_t kRows = 16;  // rows of a task
+using Aggregate = TreeAggregate;
 
-enum class Aggregate { kSum, kAverage, kMin, kMax };
-enum class Post { kNone, kSoftmax, kLogistic, kSoftmaxZero, kProbit };
+constexpr int64_t kRows = 16;  // rows of a task
 
 template <typename E, int n>
 Status read_name(const Attrs& attrs, const char* attr, const char* const (&names)[n], E* out) {
@@ -44,26 +44,9 @@ Status read_name(const Attrs& attrs, const char* attr, const char* const (&names
               static_cast<int>(s.size), s.data, names[0]);
 }
 
-struct Settings {
-  int64_t targets = 1;
-  Aggregate aggregate = Aggregate::kSum;
-  Post post = Post::kNone;
-};
-
-Status read_settings(const Attrs& attrs, Settings* s) {
-  s->targets = attrs.i64("targets", 1);
-  if (s->targets < 1 || s->targets > (1 << 24)) {
-    return fail(Status::kInvalidModel, "Trees: targets is %" PRId64 ", expected 1 to 2^24",
-                s->targets);
-  }
-  PN_TRY(read_name(attrs, "aggregate", {"SUM", "AVERAGE", "MIN", "MAX"}, &s->aggregate));
-  return read_name(attrs, "post_transform",
-                   {"NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"}, &s->post);
-}
-
 Status infer_trees(InferContext& c) {
-  Settings s;
-  PN_TRY(read_settings(c.attrs, &s));
+  TreeSettings s;
+  PN_TRY(s.read(c.attrs));
   PN_TRY(expect_dtype(c, 0, {DType::kF32, DType::kF64}));
   PN_TRY(expect_dtype(c, 1, {DType::kF32, DType::kF64}));
   for (int i : {2, 3, 4, 5}) PN_TRY(expect_dtype(c, i, {DType::kI32}));
@@ -96,8 +79,12 @@ int64_t scratch_trees(const InferContext& c) {
   return size.bytes();
 }
 
-template <typename X, typename S>
-bool holds(int test, X x, S split) {
+// float32 compares as it does in float64, so there is one form of all that follows.
+double load_number(const void* p, bool wide, int64_t i) {
+  return wide ? static_cast<const double*>(p)[i] : static_cast<double>(static_cast<const float*>(p)[i]);
+}
+
+bool holds(int test, double x, double split) {
   switch (test & 7) {
     case 0:
       return x <= split;
@@ -117,29 +104,23 @@ bool holds(int test, X x, S split) {
 struct Forest {
   const int32_t *nodes, *roots, *leaves, *targets;
   int64_t n_nodes, n_roots, n_leaves, n_votes;
-  const void* splits;
-  const void* weights;
-  bool wide_weights;
+  const void *x, *splits, *weights;
+  bool wide_x, wide_splits, wide_weights;
 
-  double weight(int64_t i) const {
-    return wide_weights ? static_cast<const double*>(weights)[i]
-                        : static_cast<double>(static_cast<const float*>(weights)[i]);
-  }
+  double weight(int64_t i) const { return load_number(weights, wide_weights, i); }
 };
 
 // The leaf of a row in a tree, or -1 if the tree is broken.
-template <typename X, typename S>
-int64_t find_leaf(const Forest& f, int64_t root, const X* x, int64_t features) {
-  const S* splits = static_cast<const S*>(f.splits);
+int64_t find_leaf(const Forest& f, int64_t root, int64_t row, int64_t features) {
   int64_t at = root, last = -1;
   while (at >= 0) {
     if (at >= f.n_nodes || at <= last) return -1;
     const int32_t* node = f.nodes + at * 4;
     if (static_cast<uint64_t>(static_cast<int64_t>(node[0])) >= static_cast<uint64_t>(features))
       return -1;
-    const X v = x[node[0]];
+    const double v = load_number(f.x, f.wide_x, row * features + node[0]);
     last = at;
-    at = holds(node[1], v, splits[at]) || ((node[1] & 8) != 0 && v != v) ? node[2] : node[3];
+    at = holds(node[1], v, load_number(f.splits, f.wide_splits, at)) || ((node[1] & 8) != 0 && v != v) ? node[2] : node[3];
   }
   return ~at < f.n_leaves ? ~at : -1;
 }
@@ -182,27 +163,9 @@ double probit(double p) {
   return 1.4142135623730951 * r;
 }
 
-void transform(Post post, double* y, int64_t n) {
-  if (post == Post::kNone) return;
-  if (post == Post::kLogistic || post == Post::kProbit) {
-    for (int64_t i = 0; i < n; ++i)
-      y[i] = post == Post::kLogistic ? 1 / (1 + exp(-y[i])) : probit(y[i]);
-    return;
-  }
-  double top = -INFINITY, sum = 0;
-  for (int64_t i = 0; i < n; ++i) top = y[i] > top ? y[i] : top;
-  for (int64_t i = 0; i < n; ++i) {
-    // SOFTMAX_ZERO leaves a score of zero at zero.
-    y[i] = post == Post::kSoftmaxZero && fabs(y[i]) <= 1e-7 ? 0 : exp(y[i] - top);
-    sum += y[i];
-  }
-  for (int64_t i = 0; i < n && sum != 0; ++i) y[i] /= sum;
-}
-
-template <typename X, typename S>
-Status run_typed(RunContext& c) {
-  Settings s;
-  PN_TRY(read_settings(c.attrs, &s));
+Status run_trees(RunContext& c) {
+  TreeSettings s;
+  PN_TRY(s.read(c.attrs));
   const int64_t rows = c.in[0]->dim(0), features = c.in[0]->dim(1);
   const Forest f{c.in[2]->as<const int32_t>(),
                  c.in[3]->as<const int32_t>(),
@@ -212,8 +175,11 @@ Status run_typed(RunContext& c) {
                  c.in[3]->dim(0),
                  c.in[4]->dim(0) - 1,
                  c.in[5]->dim(0),
+                 c.in[0]->data,
                  c.in[1]->data,
                  c.in[6]->data,
+                 c.in[0]->desc.dtype == DType::kF64,
+                 c.in[1]->desc.dtype == DType::kF64,
                  c.in[6]->desc.dtype == DType::kF64};
   Scratch scratch(c);
   double* sums = scratch.take<double>(rows * s.targets);
@@ -223,8 +189,7 @@ Status run_typed(RunContext& c) {
     for (int64_t i = from * s.targets; i < to * s.targets; ++i) sums[i] = NAN;
     for (int64_t t = 0; t < f.n_roots; ++t) {
       for (int64_t row = from; row < to; ++row) {
-        const int64_t leaf =
-            find_leaf<X, S>(f, f.roots[t], c.in[0]->as<const X>() + row * features, features);
+        const int64_t leaf = find_leaf(f, f.roots[t], row, features);
         bool sound = leaf >= 0 && f.leaves[leaf] >= 0 && f.leaves[leaf + 1] <= f.n_votes;
         for (int64_t v = sound ? f.leaves[leaf] : 0; sound && v < f.leaves[leaf + 1]; ++v) {
           sound = f.targets[v] >= 0 && f.targets[v] < s.targets;
@@ -240,10 +205,9 @@ Status run_typed(RunContext& c) {
         if (s.aggregate == Aggregate::kAverage && f.n_roots > 0)
           y[i] /= static_cast<double>(f.n_roots);
         if (!c.has(7)) continue;
-        y[i] += f.wide_weights ? c.in[7]->as<const double>()[i]
-                               : static_cast<double>(c.in[7]->as<const float>()[i]);
+        y[i] += load_number(c.in[7]->data, f.wide_weights, i);
       }
-      transform(s.post, y, s.targets);
+      tree_transform(s.post, y, s.targets);
       for (int64_t i = 0; i < s.targets; ++i) {
         if (f.wide_weights) {
           c.out[0]->as<double>()[row * s.targets + i] = y[i];
@@ -262,14 +226,35 @@ Status run_typed(RunContext& c) {
   return Status::kOk;
 }
 
-Status run_trees(RunContext& c) {
-  const bool wide_x = c.in[0]->desc.dtype == DType::kF64,
-             wide_split = c.in[1]->desc.dtype == DType::kF64;
-  if (wide_x) return wide_split ? run_typed<double, double>(c) : run_typed<double, float>(c);
-  return wide_split ? run_typed<float, double>(c) : run_typed<float, float>(c);
+}  // namespace
+
+Status TreeSettings::read(const Attrs& attrs) {
+  targets = attrs.i64("targets", 1);
+  if (targets < 1 || targets > (1 << 24)) {
+    return fail(Status::kInvalidModel, "Trees: targets is %" PRId64 ", expected 1 to 2^24",
+                targets);
+  }
+  PN_TRY(read_name(attrs, "aggregate", {"SUM", "AVERAGE", "MIN", "MAX"}, &aggregate));
+  return read_name(attrs, "post_transform",
+                   {"NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"}, &post);
 }
 
-}  // namespace
+void tree_transform(TreePost post, double* y, int64_t n) {
+  if (post == TreePost::kNone) return;
+  if (post == TreePost::kLogistic || post == TreePost::kProbit) {
+    for (int64_t i = 0; i < n; ++i)
+      y[i] = post == TreePost::kLogistic ? 1 / (1 + exp(-y[i])) : probit(y[i]);
+    return;
+  }
+  double top = -INFINITY, sum = 0;
+  for (int64_t i = 0; i < n; ++i) top = y[i] > top ? y[i] : top;
+  for (int64_t i = 0; i < n; ++i) {
+    // SOFTMAX_ZERO leaves a score of zero at zero.
+    y[i] = post == TreePost::kSoftmaxZero && fabs(y[i]) <= 1e-7 ? 0 : exp(y[i] - top);
+    sum += y[i];
+  }
+  for (int64_t i = 0; i < n && sum != 0; ++i) y[i] /= sum;
+}
 
 extern const OpDef pn_ops_trees[] = {
     {"Trees", 7, 8, 1, 1, 0, infer_trees, run_trees, scratch_trees},

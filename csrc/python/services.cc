@@ -169,6 +169,7 @@ py::list kernel_list(const std::string& op, const py::bytes& attrs, const py::li
     d["packed_bytes"] = k.packed_bytes;
     d["scratch_bytes"] = k.scratch_bytes;
     d["thread_scratch_bytes"] = k.thread_scratch_bytes;
+    d["absorbed_inputs"] = int{k.absorbed_inputs};
     result.append(d);
   }
   return result;

@@ -96,6 +96,7 @@ class Kernel:
     packed_bytes: int
     scratch_bytes: int
     thread_scratch_bytes: int
+    absorbed_inputs: int = 0  # bit i: operand i's content is in the packed one
 
 
 def described_outputs(node: Node) -> list[tuple[int, tuple[int, ...], int]]:
@@ -137,7 +138,7 @@ def _kernels(node: Node, target: dict[str, int], sample: int | None) -> list[Ker
     ]
     found = [
         Kernel(k["name"], k["cost_us"], k["packed_input"], k["packed_bytes"], k["scratch_bytes"],
-               k["thread_scratch_bytes"])
+               k["thread_scratch_bytes"], k["absorbed_inputs"])
         for k in _core.kernel_list(node.op, pack_attrs(node.attrs), inputs, outputs, target)
     ]  # fmt: skip
     return [k for k in found if k.packed_input < 0 or node.const(k.packed_input) is not None]

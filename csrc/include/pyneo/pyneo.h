@@ -174,7 +174,8 @@ PN_API pn_status pn_op_eval(pn_node* node);            /* reference kernel, outp
 
 typedef struct pn_kernel_info {
   uint32_t struct_size;
-  uint8_t tier, layout_in, layout_out, reserved;
+  uint8_t tier, layout_in, layout_out;
+  uint8_t absorbed_inputs;   /* bit i: the packed operand has taken in operand i; a plan stores no bytes of it */
   const char* name;
   int32_t packed_input;      /* -1: none */
   float cost_us;

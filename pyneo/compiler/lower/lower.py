@@ -70,7 +70,7 @@ def _own_outputs(graph: Graph) -> None:
 
 def _pack_weights(graph: Graph, choice: layouts.Choice, target: Target) -> None:
     """Replaces constants that a kernel reads packed; a constant packed alike for two nodes is stored once."""
-    packed: dict[tuple[int, str, tuple[int, ...]], Value] = {}
+    packed: dict[tuple[tuple[int, ...], str, tuple[int, ...]], Value] = {}
     for node in graph.nodes:
         option = choice.picked.get(node)
         if option is None or option.kernel is None or option.kernel.packed_input < 0:
@@ -78,11 +78,19 @@ def _pack_weights(graph: Graph, choice: layouts.Choice, target: Target) -> None:
         at = option.kernel.packed_input
         plain = node.inputs[at]
         assert plain is not None
-        key = (id(plain), option.kernel.name, tuple(node.output.dims))
+        absorbed = [i for i in range(len(node.inputs)) if option.kernel.absorbed_inputs >> i & 1]
+        together = tuple(id(node.inputs[i]) for i in (at, *absorbed))
+        key = (together, option.kernel.name, tuple(node.output.dims))
         if key not in packed:
             array = core.pack(node, option.kernel, target.native)
             packed[key] = Value(plain.name, plain.dtype, plain.shape, array, layout=Layout.PACKED)
         node.inputs[at] = packed[key]
+        for i in absorbed:
+            if (v := node.inputs[i]) is not None:
+                node.inputs[i] = Value(v.name, v.dtype, v.shape, _NOTHING, layout=Layout.PACKED)
+
+
+_NOTHING = np.zeros(0, np.uint8)
 
 
 def _share_constants(graph: Graph) -> None:
