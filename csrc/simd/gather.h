@@ -6,10 +6,6 @@
 #include "simd/vec.h"
 
 #if defined(__AVX2__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 takes its own "any value" for a fault
-#include <immintrin.h>
-#pragma GCC diagnostic pop
 #define PN_GATHER 1
 #else
 #define PN_GATHER 0
