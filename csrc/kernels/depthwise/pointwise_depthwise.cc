@@ -216,6 +216,9 @@ float cost(const KernelQuery& q) {
   if (!s.inner.direct) us += wide * 4e-4;
   const double out = static_cast<double>(q.out[0]->bytes());
   us += out * static_cast<double>(d.taps()) * (kVec == 16 ? 6e-6 : 1.2e-5) + out * 2e-5;
+  // Short rows: a call for every tile, and for every row of a block.
+  const double calls = static_cast<double>(s.batch * panels_of(s) * s.tiles * (d.ih >> has_two_rows(d.iw)));
+  us += calls * 0.01 + static_cast<double>(s.batch * blocks_of(s) * d.oh) * 0.035;
   return static_cast<float>(us + static_cast<double>(q.in[0]->bytes()) * 2.5e-5);
 }
 

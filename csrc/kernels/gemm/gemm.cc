@@ -177,7 +177,8 @@ float cost(const KernelQuery& q) {
   plan(q, kGemm, &s);
   const double compute = flops(s) / (kPeakFlops * row_rate(s.m));
   const double b_bytes = static_cast<double>(s.k * stored_columns(s) * 4);
-  const double stream = b_bytes / (b_bytes < static_cast<double>(q.target->l2_bytes) ? 80e3 : 20e3);
+  // One row of a wide panel has chains enough to hide their latency, one of a narrow panel has not.
+  const double stream = b_bytes / (b_bytes < static_cast<double>(q.target->l2_bytes) ? 20e3 : 5e3) / kRowVecs;
   return static_cast<float>((compute > stream ? compute : stream) + static_cast<double>(q.out[0]->bytes()) * 1e-5);
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks: neighbouring nodes that one kernel of the target runs together, and in less time.
+"""Blocks: neighbouring nodes that one kernel of the target runs together, where it is said to take less time.
 
 A 1x1 convolution and the depthwise one that alone reads its result, with the mean of every plane where it is
 asked for, become `PointwiseDepthwise` (csrc/ops/pointwise_depthwise.h): the tensor between them never leaves
@@ -75,7 +75,8 @@ def _fuse(graph: Graph, wide: Node, deep: Node, readers: Readers, target: Target
     y = deep.output
     outputs = [Value(v.name, v.dtype, v.shape) for v in (y, *([mean.output] if mean else []))]
     block = Node("PointwiseDepthwise", deep.name, inputs, list(outputs), attrs)
-    if not _has_kernel(block, target):
+    apart = [_cost(node, target) for node in (wide, deep, *([mean] if mean else []))]
+    if not _cost(block, target) < sum(apart):
         return
     block.outputs = [y, *([mean.output] if mean else [])]
     for v in block.outputs:
@@ -100,13 +101,13 @@ def _is_mean(node: Node) -> bool:
     return axes is not None and sorted(int(a) % 4 for a in axes.reshape(-1)) == [2, 3]
 
 
-def _has_kernel(block: Node, target: Target) -> bool:
-    """Whether some kernel runs the block in the target's blocked layout."""
-    operands = [v for v in (block.inputs[0], *block.outputs) if v is not None]
+def _cost(node: Node, target: Target) -> float:
+    """Microseconds of the node's best kernel with activations in the target's blocked layout."""
+    operands = [v for v in (node.inputs[0], *node.outputs) if v is not None]
     before = [v.layout for v in operands]
     for v in operands:
         v.layout = Layout(target.block)
-    found = core.kernels(block, target.native)
+    found = core.kernels(node, target.native)
     for v, layout in zip(operands, before, strict=True):
         v.layout = layout
-    return bool(found)
+    return found[0].cost_us if found else float("inf")
