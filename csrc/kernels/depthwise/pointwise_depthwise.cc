@@ -19,7 +19,7 @@ struct State {
   Walk walk;             // of x
   Epilogue inner;
   DepthwiseWindow window;
-  int64_t tiles;         // across an input row
+  int64_t bands;         // of output columns
   bool mean;
 };
 
@@ -29,8 +29,8 @@ int64_t panels_of(const State& s) { return ceil_div(s.expanded, kPanel); }
 bool fill(const KernelQuery& q, State* s) {
   PointwiseDepthwise p;
   if (read_pointwise_depthwise(q.attrs, q.in[0]->shape, q.in[1]->shape, q.in[2]->shape, &p) != Status::kOk ||
-      read_window_rows(q.attrs, "PointwiseDepthwise", p.depthwise.window, q.target->l1_bytes * 5 / 8, kTileVecs, &s->window) !=
-          Status::kOk) {
+      read_window_rows(q.attrs, "PointwiseDepthwise", p.depthwise.window, q.target->l1_bytes * 5 / 8, kTileVecs, &s->window,
+                       &s->bands) != Status::kOk) {
     clear_error();
     return false;
   }
@@ -38,7 +38,6 @@ bool fill(const KernelQuery& q, State* s) {
   s->batch = p.depthwise.batch;
   s->channels = p.channels;
   s->expanded = p.depthwise.groups;
-  s->tiles = ceil_div(v.in[1], kTilePixels);
   s->mean = q.n_out > 1 && q.out[1] != nullptr;
   s->inner.read(q.attrs, "PointwiseDepthwise", "inner_act");
   const int64_t blocks = ceil_div(s->channels, kVec);
@@ -86,7 +85,7 @@ void pack(const KernelQuery& q, const void* plain, void* packed) {
 
 int64_t scratch_bytes(const KernelQuery& q) {
   State s;
-  return fill(q, &s) && s.mean ? s.batch * blocks_of(s) * s.window.oh * kVec * 4 : 0;
+  return fill(q, &s) && s.mean ? s.batch * blocks_of(s) * s.window.oh * s.bands * kVec * 4 : 0;
 }
 
 int64_t thread_scratch_bytes(const KernelQuery& q) {
@@ -104,12 +103,15 @@ struct Operands {
   float *y, *sums;
 };
 
-// Output rows [oh0, oh1) of a panel of one image; the operands point at the image's.
-void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, int64_t oh1, float* ring) {
-  const DepthwiseWindow& d = s.window;
+// Output rows [oh0, oh1) and a band of columns of a panel of one image; the operands point at the image's.
+void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, int64_t oh1, int64_t band, float* ring) {
+  const int64_t ow0 = tile_begin(s.window.ow, s.bands, band);
+  const DepthwiseWindow d = columns_of(s.window, ow0, tile_begin(s.window.ow, s.bands, band + 1));
+  const int64_t tiles = ceil_div(d.iw, kTilePixels);
+  for (int v = 0; v < kTileVecs; ++v) clear_edges(d, ring + v * d.ring_floats());
   const int64_t f0 = panel * kPanel, filters = s.expanded - f0 < kPanel ? s.expanded - f0 : kPanel;
   const int vecs = filters <= kVec ? 1 : kTileVecs;
-  const int64_t plane = d.ring_floats(), out = d.oh * d.ow * kVec, row = d.ow * kVec;
+  const int64_t plane = d.ring_floats(), out = d.oh * d.y_step, row = d.ow * kVec;
   alignas(64) float bias[kPanel] = {}, outer[kPanel] = {};
   for (int64_t i = 0; i < filters; ++i) {
     bias[i] = o.bias[f0 + i];
@@ -135,10 +137,10 @@ void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, in
       [&](int64_t r, int64_t n, int64_t slot) {
         for (int64_t i = 0; i < n;) {
           const int rows = pairs && i + 2 <= n ? 2 : 1;
-          for (int64_t t = 0; t < s.tiles; ++t) {
-            const int64_t c0 = tile_begin(d.iw, s.tiles, t);
-            const int cols = static_cast<int>(tile_begin(d.iw, s.tiles, t + 1) - c0);
-            const float* x = o.x + ((r + i) * d.iw + c0) * kVec;
+          for (int64_t t = 0; t < tiles; ++t) {
+            const int64_t c0 = tile_begin(d.iw, tiles, t);
+            const int cols = static_cast<int>(tile_begin(d.iw, tiles, t + 1) - c0);
+            const float* x = o.x + ((r + i) * s.window.iw + d.first + c0) * kVec;
             float* to = ring + (slot + i) * d.pitch + (d.left + c0) * kVec;
             const TileFn fn = tile_fn(rows, cols, vecs);
             f.ahead = next < end ? next : w;
@@ -155,11 +157,11 @@ void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, in
       [&](int64_t from, int64_t to) {
         for (int v = 0; v < vecs; ++v) {
           const int64_t block = f0 / kVec + v;
-          float* y = o.y + block * out;
+          float* y = o.y + block * out + ow0 * kVec;
           depthwise_rows(d, ring + v * plane, taps + v * kVec * d.taps(), load(outer + v * kVec), from, to, y);
           if (!s.mean) continue;
           for (int64_t oh = from; oh < to; ++oh) {
-            const float* p = y + oh * row;
+            const float* p = y + oh * d.y_step;
             VF a{}, b{};
             int64_t i = 0;
             for (; i + 2 * kVec <= row; i += 2 * kVec) {
@@ -167,7 +169,7 @@ void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, in
               b += load(p + i + kVec);
             }
             if (i < row) a += load(p + i);
-            store(o.sums + (block * d.oh + oh) * kVec, a + b);
+            store(o.sums + ((block * d.oh + oh) * s.bands + band) * kVec, a + b);
           }
         }
       });
@@ -180,26 +182,25 @@ Status run(const void* state, RunContext& c) {
   const double flops = 2.0 * static_cast<double>(s.expanded * d.ih) * static_cast<double>(d.iw * (s.channels + d.taps()));
   const Pool serial = Pool::serial();
   const Pool& pool = flops * static_cast<double>(s.batch) < kAloneFlops ? serial : *c.pool;
-  // Panels for the threads; where they do not divide evenly, bands of rows as well.
-  int64_t bands = 1;
-  if (pool.size() > 1 && s.batch * panels < 8 * pool.size() && s.batch * panels % pool.size() != 0) {
-    bands = d.oh >= 4 * pool.size() ? pool.size() : 1;
-  }
-  pool.run(s.batch * panels * bands, [&](int64_t task, int thread) {
-    float* ring = reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride);
-    for (int v = 0; v < kTileVecs; ++v) clear_edges(d, ring + v * d.ring_floats());
-    const int64_t n = task / (panels * bands), panel = task / bands % panels, band = task % bands;
+  // Panels and bands of columns for the threads; where they do not divide evenly, rows as well.
+  const int64_t parts = s.batch * panels * s.bands;
+  int64_t down = 1;
+  if (parts < 8 * pool.size() && parts % pool.size() != 0 && d.oh >= 4 * pool.size()) down = pool.size();
+  pool.run(parts * down, [&](int64_t task, int thread) {
+    const int64_t n = task / (panels * s.bands * down), panel = task / (s.bands * down) % panels;
+    const int64_t band = task / down % s.bands, part = task % down;
     const Operands o{c.in[0]->as<const float>() + n * s.walk.a_count * s.walk.a_step, c.in[1]->as<const float>(),
-                     c.in[2]->as<const float>(), c.out[0]->as<float>() + n * blocks * d.oh * d.ow * kVec,
-                     static_cast<float*>(c.scratch) + n * blocks * d.oh * kVec};
-    run_panel(s, o, panel, tile_begin(d.oh, bands, band), tile_begin(d.oh, bands, band + 1), ring);
+                     c.in[2]->as<const float>(), c.out[0]->as<float>() + n * blocks * d.oh * d.y_step,
+                     static_cast<float*>(c.scratch) + n * blocks * d.oh * s.bands * kVec};
+    run_panel(s, o, panel, tile_begin(d.oh, down, part), tile_begin(d.oh, down, part + 1), band,
+              reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride));
   });
   if (!s.mean) return Status::kOk;
   const float *sums = static_cast<const float*>(c.scratch), scale = 1.0f / static_cast<float>(d.oh * d.ow);
   float* mean = c.out[1]->as<float>();
-  for (int64_t i = 0; i < s.batch * blocks; ++i, sums += d.oh * kVec) {
+  for (int64_t i = 0; i < s.batch * blocks; ++i, sums += d.oh * s.bands * kVec) {
     VF sum{};
-    for (int64_t r = 0; r < d.oh; ++r) sum += load(sums + r * kVec);
+    for (int64_t r = 0; r < d.oh * s.bands; ++r) sum += load(sums + r * kVec);
     store(mean + i * kVec, sum * scale);
   }
   return Status::kOk;
@@ -217,8 +218,8 @@ float cost(const KernelQuery& q) {
   const double out = static_cast<double>(q.out[0]->bytes());
   us += out * static_cast<double>(d.taps()) * (kVec == 16 ? 6e-6 : 1.2e-5) + out * 2e-5;
   // Short rows: a call for every tile, and for every row of a block.
-  const double calls = static_cast<double>(s.batch * panels_of(s) * s.tiles * (d.ih >> has_two_rows(d.iw)));
-  us += calls * 0.01 + static_cast<double>(s.batch * blocks_of(s) * d.oh) * 0.035;
+  const double calls = static_cast<double>(s.batch * panels_of(s) * ceil_div(d.iw, kTilePixels) * (d.ih >> has_two_rows(d.iw)));
+  us += calls * 0.01 + static_cast<double>(s.batch * blocks_of(s) * d.oh) * 0.04;
   return static_cast<float>(us + static_cast<double>(q.in[0]->bytes()) * 2.5e-5);
 }
 

@@ -82,12 +82,14 @@ void take_clamp(Activation* a, float* lo, float* hi) {
   if (a->kind <= Act::kClip) a->kind = Act::kNone;
 }
 
+constexpr int64_t kMinBand = 24;  // columns: neighbouring bands compute the columns between them twice
+
 int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 }  // namespace
 
 Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int64_t ring_bytes, int64_t blocks,
-                        DepthwiseWindow* s) {
+                        DepthwiseWindow* s, int64_t* bands) {
   PN_TRY(read_activation(attrs, op, "act", &s->act));
   take_clamp(&s->act, &s->lo, &s->hi);
   const bool plane = v.spatial == 2;
@@ -96,12 +98,28 @@ Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int
   s->sh = plane ? v.stride[0] : 1, s->dh = plane ? v.dilation[0] : 1, s->top = plane ? v.pad_begin[0] : 0;
   s->iw = v.in[w], s->ow = v.out[w], s->kw = v.kernel[w];
   s->sw = v.stride[w], s->dw = v.dilation[w], s->left = v.pad_begin[w];
-  // Every column that a tile may read, and the whole input row.
-  const int64_t reach = (larger(s->ow, kTile) - 1) * s->sw + (s->kw - 1) * s->dw + 1;
-  s->pitch = larger(s->left + s->iw, reach) * kVec;
+  s->first = 0;
+  s->y_step = s->ow * kVec;
+  // Every column that a tile may read.
+  const auto reach = [&](int64_t ow) { return ((larger(ow, kTile) - 1) * s->sw + (s->kw - 1) * s->dw + 1) * kVec; };
+  const int64_t most = ring_bytes / blocks / (larger(s->span(), s->sh) + 1) / 4;  // floats of a row
+  *bands = 1;
+  while (reach(ceil_div(s->ow, *bands)) > most && s->ow >= (*bands + 1) * kMinBand) ++*bands;
+  s->pitch = reach(ceil_div(s->ow, *bands));
   s->ring = larger(ring_bytes / blocks / (s->pitch * 4), s->span());
   if (s->ring > s->ih) s->ring = s->ih;
   return Status::kOk;
+}
+
+DepthwiseWindow columns_of(const DepthwiseWindow& s, int64_t c0, int64_t c1) {
+  DepthwiseWindow d = s;
+  const int64_t begin = c0 * s.sw - s.left, end = (c1 - 1) * s.sw - s.left + (s.kw - 1) * s.dw + 1;
+  d.first = begin < 0 ? 0 : begin < s.iw ? begin : s.iw;
+  d.iw = (end < s.iw ? end : s.iw) - d.first;
+  if (d.iw < 0) d.iw = 0;
+  d.left = begin < 0 ? (end < 0 ? end - begin : -begin) : 0;
+  d.ow = c1 - c0;
+  return d;
 }
 
 void clear_edges(const DepthwiseWindow& s, float* ring) {
@@ -128,7 +146,7 @@ void depthwise_rows(const DepthwiseWindow& s, const float* ring, const float* w,
       if (slot < 0) slot += s.ring;  // dilated rows of padding step back
       if (slot >= s.ring) slot = slot < 2 * s.ring ? slot - s.ring : slot % s.ring;
     }
-    float* to = y + oh * n;
+    float* to = y + oh * s.y_step;
     body(s, ring, slot, k1 - k0, w + k0 * s.kw * kVec, bias, to);
     if (s.act.kind != Act::kNone) act_rows(s.act, to, n);
   }

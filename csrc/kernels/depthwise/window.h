@@ -27,6 +27,8 @@ constexpr int64_t kMaxRingBytes = int64_t{64} << 20;
 struct DepthwiseWindow {
   int64_t ih, iw, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
   int64_t ring, pitch;  // rows of the ring, floats of one
+  int64_t first;        // input column that comes first in the ring, behind `left` zeros
+  int64_t y_step;       // floats from one output row to the next
   float lo, hi;         // clamp that stands for a cheap `act`
   Activation act;       // kNone where clamped
 
@@ -36,16 +38,18 @@ struct DepthwiseWindow {
 };
 
 // Shapes and the attribute `act`. The ring holds what `ring_bytes` hold of `blocks` blocks side by side, at
-// least a window's rows.
+// least a window's rows; `bands` are as many ranges of output columns as make that fit, one if rows are short.
 Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int64_t ring_bytes, int64_t blocks,
-                        DepthwiseWindow* s);
+                        DepthwiseWindow* s, int64_t* bands);
+// The window of output columns [c0, c1) alone.
+DepthwiseWindow columns_of(const DepthwiseWindow& s, int64_t c0, int64_t c1);
 // Whether the rings of `blocks` blocks have a size that a thread can have.
 static inline bool ring_fits(const DepthwiseWindow& s, int64_t blocks) {
   return s.pitch * blocks <= kMaxRingBytes / 4 / (s.ring > 0 ? s.ring : 1);
 }
 // Zeros in the columns that stand for padding.
 void clear_edges(const DepthwiseWindow& s, float* ring);
-// Output rows [oh0, oh1) of a block, activation included; y is the block's row 0. w: [taps][kVec].
+// Output rows [oh0, oh1) of a block, activation included; y is the first column of row 0. w: [taps][kVec].
 void depthwise_rows(const DepthwiseWindow& s, const float* ring, const float* w, VF bias, int64_t oh0, int64_t oh1, float* y);
 
 // Output rows [oh0, oh1): produce(r, n, slot) puts input rows [r, r + n) into the ring from `slot` on, each row
