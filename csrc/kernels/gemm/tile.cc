@@ -49,6 +49,10 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
         for (; left >= 2; left -= 2) {
           __builtin_prefetch(ahead, 0, 2);
           ahead += 64;
+          // Pixels of the next tile, which follow those of this one: a pixel a lane, into L1.
+          PN_UNROLL for (int i = 0; i < kVec / 8; ++i) {
+            __builtin_prefetch(base[0][0] + kCols * kVec * 4 + (lanes - left) * (kVec - 1) * 4 + i * 64, 0, 3);
+          }
           step(0);
           step(1);
           advance(2);

@@ -23,6 +23,9 @@ namespace winograd {
 
 constexpr int kOut = 4, kIn = 6, kPositions = kIn * kIn;
 
+constexpr int kSlots = PN_VEC == 16 ? 14 : 6;                // tiles that lie together: of a block of channels, all positions
+constexpr int kStep = kSlots * kVec;                       // floats from one position to the next
+constexpr int64_t kBox = kPositions * kStep;
 constexpr float kA = 0.625f, kB = 1.5f;                    // the points
 constexpr float kA2 = kA * kA, kB2 = kB * kB;
 constexpr float kInv0 = 1 / (kA2 * kB2);                   // 1 / product of distances to the other points
@@ -129,43 +132,50 @@ static inline void transform_weights(int pass, const float* raw, int64_t channel
   }
 }
 
-// One tile of one channel block: x at the tile's first input pixel, which may lie outside the image; rows
-// [r0, r1) and columns [c0, c1) of the 6 x 6 are inside. Position p goes to v + p * step.
-static inline void transform_input(const float* x, int64_t pitch, int r0, int r1, int c0, int c1, float* v, int64_t step) {
-  VF half[kIn][kIn];
-  if (r0 == 0 && c0 == 0 && r1 == kIn && c1 == kIn) {
-    for (int r = 0; r < kIn; ++r) {
-      VF d[kIn];
-      PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) d[c] = load(x + r * pitch + c * kVec);
-      input_1d(d, half[r]);
-    }
-  } else {
-    for (int r = 0; r < kIn; ++r) {
-      VF d[kIn] = {};
-      if (r >= r0 && r < r1) {
-        for (int c = c0; c < c1; ++c) d[c] = load(x + r * pitch + c * kVec);
-      }
-      input_1d(d, half[r]);
-    }
-  }
-  for (int c = 0; c < kIn; ++c) {
-    const VF d[kIn] = {half[0][c], half[1][c], half[2][c], half[3][c], half[4][c], half[5][c]};
+// One tile of one channel block: x at the tile's first input pixel, all 36 of which are readable. Position p
+// goes to v + p * kStep. Rows of B^T d come one or two at a time, so that everything stays in registers.
+PN_INLINE void transform_input(const float* x, int64_t pitch, float* v) {
+  const auto at = [&](int r, int c) __attribute__((always_inline)) { return load(x + r * pitch + c * kVec); };
+  const auto put = [&](int r, const VF d[kIn]) __attribute__((always_inline)) {
     VF out[kIn];
     input_1d(d, out);
-    PN_TRANSFORM_UNROLL for (int r = 0; r < kIn; ++r) store(v + (r * kIn + c) * step, out[r]);
+    PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) store(v + (r * kIn + c) * kStep, out[c]);
+  };
+  VF d[kIn], e[kIn];
+  PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) {
+    d[c] = (kA2 * kB2) * at(0, c) + (at(4, c) - (kA2 + kB2) * at(2, c));
   }
+  put(0, d);
+  PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) {
+    const VF even = at(4, c) - kB2 * at(2, c), odd = kA * (at(3, c) - kB2 * at(1, c));
+    d[c] = even + odd;
+    e[c] = even - odd;
+  }
+  put(1, d);
+  put(2, e);
+  PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) {
+    const VF even = at(4, c) - kA2 * at(2, c), odd = kB * (at(3, c) - kA2 * at(1, c));
+    d[c] = even + odd;
+    e[c] = even - odd;
+  }
+  put(3, d);
+  put(4, e);
+  PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) {
+    d[c] = (kA2 * kB2) * at(1, c) + (at(5, c) - (kA2 + kB2) * at(3, c));
+  }
+  put(5, d);
 }
 
-// One tile of one vector of filters: position p at m + p * step; y gets the 4 x 4 outputs, bias added.
-static inline void transform_output(const float* m, int64_t step, VF bias, VF y[kOut][kOut]) {
+// One tile of one vector of filters: position p at m + p * kStep; y gets the 4 x 4 outputs, bias added.
+PN_INLINE void transform_output(const float* m, VF bias, VF y[kOut][kOut]) {
   VF half[kOut][kIn];
-  for (int c = 0; c < kIn; ++c) {
+  PN_TRANSFORM_UNROLL for (int c = 0; c < kIn; ++c) {
     VF in[kIn], out[kOut];
-    PN_TRANSFORM_UNROLL for (int r = 0; r < kIn; ++r) in[r] = load(m + (r * kIn + c) * step);
+    PN_TRANSFORM_UNROLL for (int r = 0; r < kIn; ++r) in[r] = load(m + (r * kIn + c) * kStep);
     output_1d(in, out);
     PN_TRANSFORM_UNROLL for (int r = 0; r < kOut; ++r) half[r][c] = out[r];
   }
-  for (int r = 0; r < kOut; ++r) {
+  PN_TRANSFORM_UNROLL for (int r = 0; r < kOut; ++r) {
     output_1d(half[r], y[r]);
     PN_TRANSFORM_UNROLL for (int c = 0; c < kOut; ++c) y[r][c] += bias;
   }

@@ -2,7 +2,8 @@
 //
 // 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), blocked channels in and out.
 //
-// The input of a block of tiles is transformed once, into [36 positions][channel block][tile]. Then, for each
+// The input of a block of tiles is transformed once, into [group of tiles][channel block][36 positions][tile]:
+// what a tile's transform stores lies in few pages. Then, for each
 // panel of filters: its weights are transformed, 12 positions at a time, multiplied with the tiles by the tile
 // microkernel, and the 36 products transformed into the output, while all of it stays in L2.
 //
@@ -34,8 +35,8 @@ PN_COLD bool accepts(const KernelQuery& q) {
          g.dilation_h == 1 && g.dilation_w == 1;
 }
 
-// Bytes between positions: an odd number of cache lines, so that the 36 lines of a tile fall into
-// different sets of L1.
+// Floats between positions of transformed weights: an odd number of cache lines, so that they fall into different
+// sets of L1.
 int64_t position_step(int64_t floats) { return (ceil_div(floats, 16) | 1) * 16; }
 
 PN_COLD void plan(const KernelQuery& q, bool ready, State* s) {
@@ -53,22 +54,6 @@ PN_COLD void plan(const KernelQuery& q, bool ready, State* s) {
   if (s->block > s->units) s->block = s->units;
 }
 
-struct Buffers {
-  int64_t v_step, m_step, u_step;   // floats between positions
-  int64_t m_at, u_at, floats;
-};
-
-Buffers buffers(const Geometry& g, int64_t tiles) {
-  Buffers b;
-  b.v_step = position_step(g.blocks() * tiles * kVec);
-  b.m_step = position_step(kTileVecs * tiles * kVec);
-  b.m_at = kPositions * b.v_step;
-  b.u_at = b.m_at + kPositions * b.m_step;
-  b.u_step = position_step(g.channels * kPanel);
-  b.floats = b.u_at + kPassPositions * b.u_step;
-  return b;
-}
-
 int64_t block_tiles(const State& s) {
   const int64_t most = s.block * kTilePixels;
   return most < s.tiles ? most : s.tiles;
@@ -78,11 +63,14 @@ template <bool kReady>
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   plan(q, kReady, &s);
-  const Buffers b = buffers(s.g, block_tiles(s));
-  return (kReady ? b.u_at : b.floats) * 4;
+  const int64_t boxes = ceil_div(block_tiles(s), kSlots) * (s.g.blocks() + kTileVecs);
+  return (boxes * kBox + (kReady ? 0 : kPassPositions * position_step(s.g.channels * kPanel))) * 4;
 }
 
+static_assert(kSlots == kTilePixels, "a group of tiles is what one call of the microkernel takes");
 constexpr int64_t kTaps = 9;
+// Channels that are summed at a time: their weights for a panel stay in L1, and the sums round less.
+constexpr int64_t kPartChannels = PN_VEC == 16 ? 128 : 192;
 
 template <bool kReady>
 int64_t packed_bytes(const KernelQuery& q) {
@@ -158,17 +146,31 @@ PN_INLINE void finish_row(const Epilogue& e, const Finish& f, VF y[kOut], const 
 // Tiles [t0, t1) of an image, panels [p0, p1).
 void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, float* scratch) {
   const Geometry& g = s.g;
-  const int64_t n = t1 - t0, groups = ceil_div(n, kTilePixels);
-  const Buffers b = buffers(g, n);
-  float *v = scratch, *m = scratch + b.m_at, *u = scratch + b.u_at;
+  const int64_t n = t1 - t0, groups = ceil_div(n, kSlots);
+  float *v = scratch, *m = v + groups * g.blocks() * kBox, *u = m + groups * kTileVecs * kBox;
+  const int64_t u_step = position_step(g.channels * kPanel);
 
   const int64_t pitch = g.in_w * kVec;
-  for (int64_t t = t0; t < t1; ++t) {
-    const int64_t top = t / s.tiles_w * kOut - g.pad_h, left = t % s.tiles_w * kOut - g.pad_w;
-    const int r0 = within(-top, kIn), r1 = within(g.in_h - top, kIn), c0 = within(-left, kIn), c1 = within(g.in_w - left, kIn);
-    const float* x = o.x + top * pitch + left * kVec;
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t first = t0 + tile_begin(n, groups, i), end = t0 + tile_begin(n, groups, i + 1);
     for (int64_t block = 0; block < g.blocks(); ++block) {
-      transform_input(x + block * g.in_h * pitch, pitch, r0, r1, c0, c1, v + (block * n + t - t0) * kVec, b.v_step);
+      float* to = v + (i * g.blocks() + block) * kBox;
+      for (int64_t t = first; t < end; ++t, to += kVec) {
+        const int64_t top = t / s.tiles_w * kOut - g.pad_h, left = t % s.tiles_w * kOut - g.pad_w;
+        const float* x = o.x + (block * g.in_h + top) * pitch + left * kVec;
+        int64_t row = pitch;
+        alignas(64) float edge[kPositions * kVec];
+        if (top < 0 || left < 0 || top + kIn > g.in_h || left + kIn > g.in_w) {
+          const int r0 = within(-top, kIn), r1 = within(g.in_h - top, kIn), c0 = within(-left, kIn), c1 = within(g.in_w - left, kIn);
+          __builtin_memset(edge, 0, sizeof(edge));
+          for (int r = r0; r < r1; ++r) {
+            for (int c = c0; c < c1; ++c) store(edge + (r * kIn + c) * kVec, load(x + r * pitch + c * kVec));
+          }
+          x = edge;
+          row = kIn * kVec;
+        }
+        transform_input(x, row, to);
+      }
     }
   }
 
@@ -176,32 +178,30 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   alignas(64) const float zeros[kPanel] = {};
   product.bias = zeros;
   product.clamp_act = product.clamp_post = false;
-  product.out_vec = n * kVec;
+  product.out_vec = kBox;
   product.out_pixel = kVec;
   product.out_row = 0;
   Finish f;
   s.epilogue.clamps(&f);
   const int64_t last = g.channels - (g.blocks() - 1) * kVec;
-  Walk walk{0, n * kVec, 1, 0, 1, 0, kVec, 0, kVec, 0, 0};
+  Walk walk{0, kBox, 1, 0, 1, 0, kVec, 0, kVec, 0, 0};
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
     const int vecs = filters <= kVec ? 1 : kTileVecs;
     walk.w_step = vecs * kVec;
-    // Half of the channels at a time: the sums then round as little as those of direct convolution.
-    const int64_t parts = g.blocks() > 1 ? 2 : 1;
-    const auto multiply = [&](int64_t position, const float* w, const float* ahead) {
+    const int64_t parts = ceil_div(g.blocks() * kVec, kPartChannels);
+    const auto multiply = [&](int64_t position, const float* w, const float* ahead, int64_t fetchers) {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
         walk.a_count = b1 - b0;
         walk.last = b1 == g.blocks() ? last : kVec;
-        const float *x = v + position * b.v_step + b0 * walk.a_step, *wp = w + b0 * kVec * walk.w_step;
+        const float *wp = w + b0 * kVec * walk.w_step;
         for (int64_t i = 0; i < groups; ++i) {
-          const int64_t at = tile_begin(n, groups, i) * kVec;
-          const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - at / kVec), vecs);
-          // A tile fetches 64 bytes for two channels.
-          product.ahead = ahead != nullptr && i == 0 ? ahead + b0 * kVec * 8 : w;
-          float* to = m + position * b.m_step + at;
-          fn(walk, x + at, wp, product, to, part == 0 ? nullptr : to);
+          const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - tile_begin(n, groups, i)), vecs);
+          // A tile fetches 8 floats a channel: the first tiles what will be read next.
+          product.ahead = i < fetchers ? ahead + (b0 * fetchers + (b1 - b0) * i) * kVec * 8 : wp;
+          float* to = m + i * kTileVecs * kBox + position * kStep;
+          fn(walk, v + (i * g.blocks() + b0) * kBox + position * kStep, wp, product, to, part == 0 ? nullptr : to);
         }
       }
     };
@@ -209,30 +209,31 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
       const float* w = o.w + f0 * g.channels * kPositions;
       const int64_t step = g.channels * walk.w_step;
       for (int64_t position = 0; position < kPositions; ++position, w += step) {
-        multiply(position, w, p + 1 < p1 || position + 1 < kPositions ? w + step : nullptr);
+        multiply(position, w, w + step, p + 1 < p1 || position + 1 < kPositions ? walk.w_step / 8 : 0);
       }
     } else {
       const float* raw = o.w + f0 * g.depth();
       // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and the
       // first tile fetches a quarter of what it reads.
       const float* next = raw + walk.w_step * g.depth();
-      const int64_t fetch = p + 1 < p1 ? g.channels * 8 : 0;
       for (int pass = 0; pass < kPasses; ++pass) {
-        transform_weights(pass, raw, g.channels, walk.w_step, u, b.u_step);
-        for (int q = 0; q < kPassPositions; ++q, next += fetch) {
-          multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * b.u_step, fetch > 0 ? next : nullptr);
+        transform_weights(pass, raw, g.channels, walk.w_step, u, u_step);
+        for (int q = 0; q < kPassPositions; ++q, next += g.channels * 8) {
+          multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * u_step, next, p + 1 < p1 ? 1 : 0);
         }
       }
     }
-    for (int vec = 0; vec < vecs; ++vec) {
+    for (int64_t j = 0; j < groups * vecs; ++j) {
+      const int64_t i = j / vecs, vec = j % vecs;
       VF bias{};
       const int64_t first = f0 + vec * kVec, live = g.filters - first < kVec ? g.filters - first : kVec;
       if (o.bias != nullptr) bias = load_n(o.bias + first, static_cast<int>(live));
-      for (int64_t t = t0; t < t1; ++t) {
+      const float* from = m + (i * kTileVecs + vec) * kBox;
+      for (int64_t t = t0 + tile_begin(n, groups, i), end = t0 + tile_begin(n, groups, i + 1); t < end; ++t, from += kVec) {
         const int64_t top = t / s.tiles_w * kOut, left = t % s.tiles_w * kOut;
         const int rows = within(g.out_h - top, kOut), cols = within(g.out_w - left, kOut);
         VF y[kOut][kOut];
-        transform_output(m + (vec * n + t - t0) * kVec, b.m_step, bias, y);
+        transform_output(from, bias, y);
         for (int r = 0; r < rows; ++r) {
           const int64_t at = first * g.out_h * g.out_w + ((top + r) * g.out_w + left) * kVec;
           finish_row(s.epilogue, f, y[r], o.z != nullptr ? o.z + at : nullptr, o.y + at, cols);
@@ -290,14 +291,14 @@ PN_COLD float cost(const KernelQuery& q) {
   const double vec_in = static_cast<double>(g.blocks()), vec_out = static_cast<double>(ceil_div(g.filters, kVec));
   const double channels = static_cast<double>(g.channels), blocks = static_cast<double>(ceil_div(s.units, s.block));
   const double rate = kPeakFlops / (2 * kVec);  // vector operations a microsecond
-  double work = tiles * (vec_in * 450 + vec_out * 400);
-  work += tiles * 36 * channels * vec_out / (0.9 * tile_rate(s.tiles));
+  double work = tiles * (vec_in * 650 + vec_out * 450);
+  work += tiles * 36 * (channels + 10) * vec_out / tile_rate(s.tiles);
   double us = 0;
   if (kReady) {
-    const double bytes = channels * vec_out * kVec * 4 * kPositions;
-    us += images * blocks * bytes / (bytes * 2 <= static_cast<double>(q.target->l2_bytes) ? 150e3 : 20e3);
+    const double bytes = channels * vec_out * kVec * 4 * kPositions, l2 = static_cast<double>(q.target->l2_bytes);
+    us += images * blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 8 ? 40e3 : 15e3);
   } else {
-    work += blocks * channels * vec_out * 400;
+    work += blocks * channels * vec_out * 550;
     us += images * blocks * channels * kTaps * vec_out * kVec * 4 / 40e3;
   }
   us += images * work / rate;
