@@ -29,6 +29,7 @@ from pyneo.compiler.passes.linear import (
     matmul_bias,
     norm_to_scale,
 )
+from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
 from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
 
 Pass = Callable[[Graph], bool]
@@ -40,6 +41,9 @@ PASSES: list[Pass] = [
     remove_dead,
     remove_identities,
     einsum_to_matmul,
+    quantised_products,
+    dequantize_early,
+    round_in_place,
     merge_reshapes,
     merge_transposes,
     share_equal_nodes,

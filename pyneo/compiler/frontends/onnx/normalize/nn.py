@@ -103,3 +103,17 @@ def dtype_of_input(op: Op, b: Emitter) -> None:
     like = op.required(0).dtype
     if like is not DType.NONE:
         op.attrs.setdefault("dtype", [int(like)])
+
+
+@rule("AffineGrid", "DeformConv")
+def in_float32(op: Op, b: Emitter) -> bool:
+    """The core has them in float32; float64 goes in and comes out by Cast."""
+    if op.required(0).dtype is not DType.F64:
+        return False
+    inputs = [
+        v if v is None or v.dtype is not DType.F64 else b.emit("Cast", [v], {"to": [int(DType.F32)]})[0]
+        for v in op.inputs
+    ]
+    (y,) = b.emit(op.type, inputs, op.attrs)
+    b.emit_into("Cast", [y], {"to": [int(DType.F64)]}, op.outputs)
+    return True
