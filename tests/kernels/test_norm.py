@@ -137,3 +137,14 @@ def test_sum_output_of_a_residual(tier):
     s = (x + skip).astype(np.float64)
     want = (s - s.mean(1, keepdims=True)) / np.sqrt(s.var(1, keepdims=True) + 1e-12) * scale
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+
+
+@each_tier
+@pytest.mark.parametrize(
+    "shape,groups",
+    [((2, 48, 3, 5), 6), ((1, 64, 4, 4), 2), ((2, 24, 7), 1), ((1, 21, 5, 3), 7), ((1, 96, 2, 2, 2), 32)],
+)
+def test_group_norm_in_blocks(shape, groups, tier):
+    x = draw(*shape, seed=1) + 30
+    node = Node("GroupNormalization", [x, draw(shape[1]), draw(shape[1], seed=2)], {"num_groups": groups})
+    check(node, "f32_group_norm", tier, [BLOCK, PLAIN, PLAIN], BLOCK, rtol=1e-4, atol=1e-4)

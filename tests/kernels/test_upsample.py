@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resize by whole factors over channel blocks."""
+"""Resize over channel blocks: pixels repeated by whole factors, and any other weights."""
 
 from __future__ import annotations
 
@@ -39,8 +39,40 @@ def test_sizes(tier):
         ((2.1, 2), FLOOR),
         ((1.5, 1.5), FLOOR),
         ((2, 2), {**FLOOR, "nearest_mode": "ceil"}),
-        ((2, 2), {"mode": "linear"}),
     ],
 )
-def test_others_are_refused(factors, attrs, tier):
-    assert not accepting(node(factors, attrs), tier, LAYOUTS, BLOCK)
+def test_others_are_not_repeated(factors, attrs, tier):
+    found = accepting(node(factors, attrs), tier, LAYOUTS, BLOCK)
+    assert not [k for k in found if k.startswith("f32_upsample")]
+
+
+COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
+
+
+@each_tier
+@pytest.mark.parametrize("mode", ["linear", "cubic", "nearest"])
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("factors", [(2, 2), (1.7, 0.6), (3, 1), (0.2, 0.15)])
+def test_any_weights(factors, coordinates, mode, tier):
+    attrs = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    check(node(factors, attrs), "f32_resample", tier, LAYOUTS, BLOCK, rtol=1e-4, atol=1e-2)
+
+
+@each_tier
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("extra", [{"antialias": 1}, {"exclude_outside": 1}, {"cubic_coeff_a": -0.5}])
+def test_any_sizes(extra, mode, tier):
+    x = np.random.default_rng(0).standard_normal((1, 19, 11, 6)).astype(np.float32)
+    resize = Node("Resize", [x, None, None, np.array([1, 19, 4, 13])], {"mode": mode, **extra})
+    check(resize, "f32_resample", tier, [*LAYOUTS, PLAIN], BLOCK)
+
+
+@each_tier
+def test_a_region_or_a_policy_is_refused(tier):
+    x = np.zeros((1, 16, 4, 4), np.float32)
+    crop = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    roi = np.float32([0, 0, 0, 0, 1, 1, 0.5, 0.5])
+    assert not accepting(Node("Resize", [x, roi, np.float32([1, 1, 2, 2])], crop), tier, LAYOUTS, BLOCK)
+    policy = {"mode": "linear", "keep_aspect_ratio_policy": "not_larger"}
+    sizes = np.array([1, 16, 8, 12])
+    assert not accepting(Node("Resize", [x, None, None, sizes], policy), tier, [*LAYOUTS, PLAIN], BLOCK)

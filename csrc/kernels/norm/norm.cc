@@ -176,14 +176,14 @@ bool fill_planes(const KernelQuery& q, By by, PlaneState* s) {
   const Shape& n = x.shape;
   if (x.dtype != DType::kF32 || n.rank < 2 || x.layout != y.layout || q.n_out != 1) return false;
   const bool blocked = x.layout == kBlocked && n.rank >= 3;
-  if (x.layout != Layout::kPlain && (!blocked || by == By::kGroup)) return false;
+  if (x.layout != Layout::kPlain && !blocked) return false;
   for (int i = 1; i < q.n_in; ++i) {
     if (!q.has(i) || !plain_f32(q.in[i])) return false;
   }
   if (by == By::kBatch && q.attrs.i64("training_mode", 0) != 0) return false;
   *s = {n[0], n[1], n.product(2, n.rank), by == By::kGroup ? q.attrs.i64("num_groups", 0) : n[1],
         q.attrs.f32("epsilon", 1e-5f), by, blocked};
-  return s->groups > 0 && s->plane > 0;
+  return s->groups > 0 && s->plane > 0 && s->channels % s->groups == 0;
 }
 
 // y = x * a + b over n floats.
@@ -218,12 +218,77 @@ void block(const PlaneState& s, const float* x, float* y, const float* const* p,
   affine(x, y, s.plane * kVec, f.a, f.b);
 }
 
+// Mean and mean square of what is left, of each channel of a block.
+PN_INLINE void channel_moments(const float* x, int64_t plane, float* mean, float* square) {
+  const float count = static_cast<float>(plane);
+  VF a[4] = {}, b[4] = {};
+  int64_t i = 0;
+  for (; i + 4 <= plane; i += 4) {
+    PN_UNROLL for (int k = 0; k < 4; ++k) a[k] += load(x + (i + k) * kVec);
+  }
+  for (; i < plane; ++i) a[0] += load(x + i * kVec);
+  const VF m = ((a[0] + a[1]) + (a[2] + a[3])) / count;
+  for (i = 0; i + 4 <= plane; i += 4) {
+    PN_UNROLL for (int k = 0; k < 4; ++k) {
+      const VF d = load(x + (i + k) * kVec) - m;
+      b[k] += d * d;
+    }
+  }
+  for (; i < plane; ++i) {
+    const VF d = load(x + i * kVec) - m;
+    b[0] += d * d;
+  }
+  store(mean, m);
+  store(square, ((b[0] + b[1]) + (b[2] + b[3])) / count);
+}
+
+// Groups of channels over blocks: moments of every channel first (in scratch), then of the groups that a
+// block's channels belong to. A group may be part of a block or reach over several.
+Status run_groups(const PlaneState& s, RunContext& c) {
+  const float *x = c.in[0]->as<const float>(), *scale = c.in[1]->as<const float>(), *shift = c.in[2]->as<const float>();
+  float *y = c.out[0]->as<float>(), *moments = static_cast<float*>(c.scratch);
+  const int64_t blocks = ceil_div(s.channels, kVec), size = s.plane * kVec, group = s.channels / s.groups;
+  spread(*c.pool, s.images * blocks, size * 2, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) channel_moments(x + i * size, s.plane, moments + 2 * i * kVec, moments + (2 * i + 1) * kVec);
+  });
+  spread(*c.pool, s.images * blocks, size, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t c0 = i % blocks * kVec, live = s.channels - c0;
+      const float* of_image = moments + i / blocks * blocks * 2 * kVec;
+      const auto at = [&](int64_t channel) { return of_image + channel / kVec * 2 * kVec + channel % kVec; };
+      VF a{}, b{};
+      for (int64_t l = 0; l < kVec && l < live;) {
+        const int64_t g = (c0 + l) / group, first = g * group, last = first + group;
+        float mean = 0, square = 0;
+        for (int64_t k = first; k < last; ++k) mean += *at(k);
+        mean /= static_cast<float>(group);
+        for (int64_t k = first; k < last; ++k) {
+          const float d = *at(k) - mean;
+          square += at(k)[kVec] + d * d;
+        }
+        const float inverse = 1.0f / __builtin_sqrtf(square / static_cast<float>(group) + s.epsilon);
+        for (; l < kVec && l < live && c0 + l < last; ++l) {
+          a[l] = inverse * scale[c0 + l];
+          b[l] = shift[c0 + l] - mean * a[l];
+        }
+      }
+      affine(x + i * size, y + i * size, size, a, b);
+    }
+  });
+  return Status::kOk;
+}
+
+int64_t planes_scratch(const KernelQuery& q) {
+  return q.in[0]->layout == Layout::kPlain ? 0 : q.in[0]->shape[0] * round_up(q.in[0]->shape[1], kVec) * 2 * static_cast<int64_t>(sizeof(float));
+}
+
 Status run_planes(const void* state, RunContext& c) {
   const PlaneState& s = *static_cast<const PlaneState*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
   const float* p[4] = {};
   for (int i = 1; i < c.n_in; ++i) p[i - 1] = c.in[i]->as<const float>();
+  if (s.blocked && s.by == By::kGroup) return run_groups(s, c);
   if (s.blocked) {
     const int64_t blocks = ceil_div(s.channels, kVec), size = s.plane * kVec;
     spread(*c.pool, s.images * blocks, size * 3, [&](int64_t begin, int64_t end, int) {
@@ -278,7 +343,7 @@ float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) *
    PN_TIER::run_rows}
 #define PN_PLANES(name, op, by)                                                                                \
   {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::PlaneState),                                      \
-   PN_TIER::accepts_planes<PN_TIER::By::by>, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr,                \
+   PN_TIER::accepts_planes<PN_TIER::By::by>, PN_TIER::cost, nullptr, nullptr, PN_TIER::planes_scratch, nullptr, \
    PN_TIER::prepare_planes<PN_TIER::By::by>, PN_TIER::run_planes}
 
 PN_KERNEL_TABLE(norm)
