@@ -20,6 +20,7 @@ from pyneo.compiler.passes.identity import (
     remove_identities,
     share_equal_nodes,
 )
+from pyneo.compiler.passes.images import find_group_norm, fold_pads, shuffle_by_weights
 from pyneo.compiler.passes.infer import infer_and_fold
 from pyneo.compiler.passes.linear import (
     fold_batch_norm,
@@ -47,6 +48,9 @@ PASSES: list[Pass] = [
     merge_reshapes,
     merge_transposes,
     share_equal_nodes,
+    fold_pads,
+    find_group_norm,
+    shuffle_by_weights,
     find_gelu,
     find_layer_norm,
     find_silu,

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patterns of exported networks on images: padding written apart, group norms in pieces, pixel shuffles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.passes.match import Readers, constant, producer, split_const
+
+_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+def fold_pads(graph: Graph) -> bool:
+    """Zeros that Pad puts around an image are the convolution's own padding."""
+    changed = False
+    for node in graph.nodes:
+        if node.op != "Conv" or node.str_attr("auto_pad", "NOTSET") != "NOTSET":
+            continue
+        pad = producer(node.inputs[0], "Pad")
+        if pad is None or pad.str_attr("mode", "constant") != "constant" or pad.input(3) is not None:
+            continue
+        x, pads, number = pad.inputs[0], pad.const(1), pad.input(2)
+        if x is None or x.shape is None or pads is None or pads.size != 2 * len(x.shape):
+            continue
+        if number is not None and (number.const is None or np.any(number.const)):
+            continue
+        rank = len(x.shape)
+        around = [int(p) for p in pads.reshape(-1)]
+        if any(p < 0 for p in around) or any(around[i] for i in (0, 1, rank, rank + 1)):
+            continue
+        own = node.ints_attr("pads") or [0] * (2 * (rank - 2))
+        more = around[2:rank] + around[rank + 2 :]
+        node.attrs = {**node.attrs, "pads": [a + b for a, b in zip(own, more, strict=True)]}
+        node.inputs[0] = x
+        changed = True
+    return changed
+
+
+def find_group_norm(graph: Graph) -> bool:
+    """Reshape to groups, InstanceNormalization, Reshape back [, Mul, Add]: one GroupNormalization."""
+    readers = Readers(graph)
+    changed = False
+    for norm in list(graph.nodes):
+        if norm.op != "InstanceNormalization" or norm.output.dtype is not DType.F32:
+            continue
+        found = _grouped(norm, readers)
+        if found is None:
+            continue
+        x, back = found
+        groups, channels = norm.output.dims[1], int(x.dims[1])
+        scale, shift = norm.const(1), norm.const(2)
+        if scale is None or shift is None or channels % groups:
+            continue
+        # One number for each group is that number for each of its channels.
+        gamma, beta = np.repeat(scale, channels // groups), np.repeat(shift, channels // groups)
+        last = back
+        for op in ("Mul", "Add"):
+            user = readers.only(last.output)
+            operands = split_const(user) if user is not None and user.op == op and not user.attrs else None
+            if user is None or operands is None or operands[0] is not last.output:
+                continue
+            row = _by_channel(operands[1], x)
+            if row is None or user.output.shape != x.shape:
+                continue
+            gamma, beta = (gamma * row, beta * row) if op == "Mul" else (gamma, beta + row)
+            last = user
+        last.op = "GroupNormalization"
+        last.attrs = {"num_groups": [groups], "epsilon": [norm.float_attr("epsilon", 1e-5)]}
+        last.inputs = [
+            x,
+            constant(graph, f"{norm.name}/scale", gamma.astype(np.float32)),
+            constant(graph, f"{norm.name}/shift", beta.astype(np.float32)),
+        ]
+        readers = Readers(graph)
+        changed = True
+    return changed
+
+
+def _grouped(norm: Node, readers: Readers) -> tuple[Value, Node] | None:
+    """(x, the Reshape back to x's shape) around a norm over [N, groups, the rest]."""
+    split = norm.inputs[0].producer if norm.inputs[0] is not None else None
+    back = readers.only(norm.output)
+    if split is None or back is None or split.op not in _RESHAPES or back.op not in _RESHAPES:
+        return None
+    x = split.inputs[0]
+    if x is None or back.inputs[0] is not norm.output or len(x.dims) < 3 or back.output.shape != x.shape:
+        return None
+    whole, grouped = [x.shape], [norm.output.shape]
+    if x.samples:
+        whole, grouped = [s.shape for s in x.samples], [s.shape for s in norm.output.samples]
+    if any(w is None or g is None or w[0] != g[0] for w, g in zip(whole, grouped, strict=True)):
+        return None
+    if not isinstance(norm.output.dims[1], int) or len({g[1] for g in grouped if g is not None}) != 1:
+        return None
+    return x, back
+
+
+def _by_channel(v: Value, x: Value) -> np.ndarray | None:
+    """A constant as one number for each channel of x, if it broadcasts so."""
+    assert v.const is not None
+    rank, channels = len(x.dims), x.dims[1]
+    if v.const.ndim > rank:
+        return None
+    shape = (1,) * (rank - v.const.ndim) + v.const.shape
+    if any(d != 1 for i, d in enumerate(shape) if i != 1) or shape[1] not in (1, channels):
+        return None
+    return np.broadcast_to(v.const.reshape(-1), (channels,))
+
+
+def shuffle_by_weights(graph: Graph) -> bool:
+    """A pixel shuffle behind a convolution: its channels in the order that moves whole blocks of channels.
+
+    DepthToSpace in mode CRD takes the pixels of a square from neighbouring channels, in mode DCR from
+    channels far apart. The order of a convolution's outputs is the order of its weights.
+    """
+    readers = Readers(graph)
+    changed = False
+    for node in graph.nodes:
+        if node.op != "DepthToSpace" or node.str_attr("mode", "DCR") != "CRD":
+            continue
+        conv = producer(node.inputs[0], "Conv")
+        if conv is None or readers.only(conv.output) is not node or conv.int_attr("group", 1) != 1:
+            continue
+        weights, bias = conv.const(1), conv.const(2)
+        if weights is None or conv.input(3) is not None or (conv.input(2) is not None and bias is None):
+            continue
+        square = node.int_attr("blocksize", 1) ** 2
+        order = np.arange(len(weights)).reshape(-1, square).T.reshape(-1)
+        conv.inputs[1] = constant(graph, f"{conv.name}/weights", np.ascontiguousarray(weights[order]))
+        if bias is not None:
+            conv.inputs[2] = constant(graph, f"{conv.name}/bias", bias[order])
+        node.attrs = {**node.attrs, "mode": "DCR"}
+        changed = True
+    return changed
