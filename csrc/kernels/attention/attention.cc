@@ -4,11 +4,12 @@
 // calculation for softmax", 2018), for Q, K and V as they leave the projections: heads packed in the last
 // axis, or an axis of their own. No operand is transposed in memory but a strip of queries.
 //
-// A task takes two vectors of queries of one head. Scores are kept keys x queries, a query a lane, so
-// that maximum, exponential and sum run without a horizontal step; K is read in place as scalars. The
-// weighted sum of V broadcasts weights instead, and so leaves rows in the output's own order.
+// A task takes a panel of queries of one head. Scores are kept keys x queries, a query a lane, so that
+// maximum, exponential and sum run without a horizontal step, and sums width x queries. So both products are
+// those of gemm/rows.h: rows of K by a panel of queries, and columns of V by a panel of weights.
 #include <cstring>
 
+#include "kernels/gemm/rows.h"
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
 #include "simd/math.h"
@@ -18,9 +19,8 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr int kStrip = 2 * kVec;                 // queries of a task
-constexpr int64_t kKeys = 64;                    // keys of a block: scores, weights and V stay in L1
-constexpr int kRows = PN_VEC == 16 ? 8 : 4;      // keys, or queries, in registers at once
+constexpr int64_t kStrip = kRowPanel;  // queries of a task
+constexpr int64_t kKeys = 256;         // most keys of a block: weights stay in L2 beside K and V
 constexpr int64_t kMaxWidth = 512;
 
 // (batch, heads, length, width) of an operand and the floats between neighbours.
@@ -86,174 +86,141 @@ bool fill(const KernelQuery& q, State* s) {
   return true;
 }
 
-int64_t padded(int64_t width) { return round_up(width, kVec); }
-
-// What a task keeps, in its thread's scratch.
+// What a task keeps, in its thread's scratch, a panel wide.
 struct Space {
-  float *queries;  // [width of Q][kStrip], scaled
-  float *weights;  // [kKeys][kStrip]
-  float *values;   // [kKeys][padded width of V]
-  float *sums;     // [kStrip][padded width of V]
+  float *queries;  // [width of Q], scaled
+  float *weights;  // [kKeys]
+  float *sums;     // [width of V]
   Space(const State& s, uint8_t* base) {
     queries = reinterpret_cast<float*>(base);
     weights = queries + s.q.width * kStrip;
-    values = weights + kKeys * kStrip;
-    sums = values + kKeys * padded(s.v.width);
+    sums = weights + kKeys * kStrip;
   }
 };
-int64_t space_floats(const State& s) {
-  return s.q.width * kStrip + kKeys * kStrip + (kKeys + kStrip) * padded(s.v.width);
-}
+int64_t space_floats(const State& s) { return (s.q.width + kKeys + s.v.width) * kStrip; }
 
-// Scores of R keys and all queries of the strip.
-template <int R>
-PN_INLINE void score(const float* queries, int64_t width, const float* k, int64_t step, float* out) {
-  VF acc[R][2];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = VF{};
-  for (int64_t d = 0; d < width; ++d) {
-    const VF a = load(queries + d * kStrip), b = load(queries + d * kStrip + kVec);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const VF x = splat(k[r * step + d]);
-      acc[r][0] += a * x;
-      acc[r][1] += b * x;
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    store(out + r * kStrip, acc[r][0]);
-    store(out + r * kStrip + kVec, acc[r][1]);
-  }
-}
-
-// Adds n weighted rows of V to kRows queries' sums, C vectors wide.
-template <int C>
-PN_INLINE void weigh(const float* weights, const float* values, int64_t n, int64_t width, const float* shrink, float* sums) {
-  VF acc[kRows][C];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int c = 0; c < C; ++c) acc[r][c] = load(sums + r * width + c * kVec) * shrink[r];
-  }
-  for (int64_t j = 0; j < n; ++j) {
-    VF v[C];
-#pragma GCC unroll 2
-    for (int c = 0; c < C; ++c) v[c] = load(values + j * width + c * kVec);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const VF p = splat(weights[j * kStrip + r]);
-#pragma GCC unroll 2
-      for (int c = 0; c < C; ++c) acc[r][c] += v[c] * p;
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int c = 0; c < C; ++c) store(sums + r * width + c * kVec, acc[r][c]);
-  }
-}
-
-// The mask of key j for the strip's queries: added, -inf where it forbids.
-PN_INLINE void apply_mask(const State& s, const RunContext& c, int64_t at, int64_t live, int64_t j, float* row) {
+// The mask of key j for the strip's queries, `width` with the padding: added, -inf where it forbids.
+PN_INLINE void apply_mask(const State& s, const RunContext& c, int64_t at, int64_t live, int64_t width, int64_t j, float* row) {
   const float* added = s.mask ? c.in[3]->as<const float>() + at + j : nullptr;
   const uint8_t* allowed = s.flags ? c.in[3]->as<const uint8_t>() + at + j : nullptr;
   auto value = [&](int64_t i) { return added ? added[i * s.mask_q] : allowed[i * s.mask_q] ? 0.0f : -INFINITY; };
   if (s.mask_q == 0) {
     const VF v = splat(value(0));
-    store(row, load(row) + v);
-    store(row + kVec, load(row + kVec) + v);
+    for (int64_t i = 0; i < width; i += kVec) store(row + i, load(row + i) + v);
     return;
   }
   for (int64_t i = 0; i < live; ++i) row[i] += value(i);
 }
 
+// to[c][r] = from[r][c], once in the library's code for both ends of a task.
+__attribute__((noinline)) void transpose(const float* from, int64_t from_step, float* to, int64_t to_step, int64_t rows,
+                                         int64_t columns) {
+  for (int64_t r = 0; r < rows; r += kVec) {
+    for (int64_t c = 0; c < columns; c += kVec) {
+      transpose_part(from + r * from_step + c, from_step, to + c * to_step + r, to_step,
+                     static_cast<int>(rows - r < kVec ? rows - r : kVec), static_cast<int>(columns - c < kVec ? columns - c : kVec));
+    }
+  }
+}
+
 void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t first, uint8_t* scratch) {
   const Space space(s, scratch);
   const int64_t live = s.q.length - first < kStrip ? s.q.length - first : kStrip;
+  const int vecs = panel_vecs(live);
+  const int64_t width = vecs * kVec;
   const float* q = c.in[0]->as<const float>() + b * s.q.step_b + h * s.q.step_h + first * s.q.step_s;
   const float* k = c.in[1]->as<const float>() + b * s.k.step_b + h / s.group * s.k.step_h;
   const float* v = c.in[2]->as<const float>() + b * s.v.step_b + h / s.group * s.v.step_h;
   const int64_t mask_at = b * s.mask_b + h * s.mask_h + first * s.mask_q;
-  const int64_t width = padded(s.v.width);
 
-  if (live < kStrip) memset(space.queries, 0, static_cast<size_t>(s.q.width * kStrip) * sizeof(float));
-  for (int64_t i = 0; i < live; i += kVec) {
-    const int rows = live - i < kVec ? static_cast<int>(live - i) : kVec;
-    for (int64_t d = 0; d < s.q.width; d += kVec) {
-      const int columns = s.q.width - d < kVec ? static_cast<int>(s.q.width - d) : kVec;
-      transpose_part(q + i * s.q.step_s + d, s.q.step_s, space.queries + d * kStrip + i, kStrip, rows, columns);
-    }
+  if (live < width) memset(space.queries, 0, static_cast<size_t>(s.q.width * width) * sizeof(float));
+  transpose(q, s.q.step_s, space.queries, width, live, s.q.width);
+  for (int64_t i = 0; i < s.q.width * width; i += kVec) store(space.queries + i, load(space.queries + i) * s.scale);
+
+  alignas(64) const float zeros[kStrip] = {};
+  const Epilogue none{{}, {}, true};
+  PanelRun scores, weighted;  // K x queries, V transposed x weights
+  scores.w = space.queries;
+  scores.a_step = s.k.step_s;
+  scores.rows = 0;
+  scores.k = s.q.width;
+  scores.first = scores.last = true;
+  scores.y = space.weights;
+  scores.bias = zeros;
+  scores.epilogue = &none;
+  scores.z = scores.ahead = nullptr;
+  scores.ahead_bytes = 0;
+  scores.live = scores.w_step = scores.y_step = width;
+  weighted = scores;
+  weighted.w = space.weights;
+  weighted.a_step = 1;
+  weighted.a_depth = s.v.step_s;
+  weighted.rows = s.v.width;
+  weighted.y = space.sums;
+
+  VF best[kRowVecs], total[kRowVecs], lane[kRowVecs];
+  for (int p = 0; p < kRowVecs; ++p) {
+    best[p] = splat(-INFINITY);
+    total[p] = VF{};
+    for (int i = 0; i < kVec; ++i) lane[p][i] = static_cast<float>(first + p * kVec + i);
   }
-  for (int64_t i = 0; i < s.q.width * kStrip; i += kVec) store(space.queries + i, load(space.queries + i) * s.scale);
-  memset(space.sums, 0, static_cast<size_t>(kStrip * width) * sizeof(float));
-
-  VF best[2] = {splat(-INFINITY), splat(-INFINITY)}, total[2] = {VF{}, VF{}};
-  VF lane[2];
-  for (int i = 0; i < kStrip; ++i) lane[i / kVec][i % kVec] = static_cast<float>(first + i);
   int64_t keys = s.keys;
   if (s.causal && first + live < keys) keys = first + live;
+  if (keys == 0) memset(space.sums, 0, static_cast<size_t>(s.v.width * width) * sizeof(float));
   for (int64_t from = 0; from < keys; from += kKeys) {
     const int64_t n = keys - from < kKeys ? keys - from : kKeys;
-    int64_t j = 0;
-    for (; j + kRows <= n; j += kRows) {
-      score<kRows>(space.queries, s.q.width, k + (from + j) * s.k.step_s, s.k.step_s, space.weights + j * kStrip);
-    }
-    for (; j < n; ++j) score<1>(space.queries, s.q.width, k + (from + j) * s.k.step_s, 0, space.weights + j * kStrip);
-
-    VF top[2] = {best[0], best[1]};
-    for (j = 0; j < n; ++j) {
-      float* row = space.weights + j * kStrip;
+    scores.a = k + from * s.k.step_s;
+    scores.rows = n;
+    run_panel(scores);
+    for (int64_t j = 0; j < n; ++j) {
+      float* row = space.weights + j * width;
       if (s.softcap > 0) {
-        for (int p = 0; p < 2; ++p) store(row + p * kVec, vtanh(load(row + p * kVec) / s.softcap) * s.softcap);
+        for (int p = 0; p < vecs; ++p) store(row + p * kVec, vtanh(load(row + p * kVec) / s.softcap) * s.softcap);
       }
-      if (s.mask || s.flags) apply_mask(s, c, mask_at, live, from + j, row);
-      for (int p = 0; p < 2; ++p) {
-        VF x = load(row + p * kVec);
+      if (s.mask || s.flags) apply_mask(s, c, mask_at, live, width, from + j, row);
+    }
+    for (int p = 0; p < vecs; ++p) {
+      VF top = best[p];
+      for (int64_t j = 0; j < n; ++j) {
+        float* row = space.weights + j * width + p * kVec;
+        VF x = load(row);
         if (s.causal) {
           x = select(lane[p] < static_cast<float>(from + j), splat(-INFINITY), x);
-          store(row + p * kVec, x);
+          store(row, x);
         }
-        top[p] = select((x > top[p]) | (x != x), x, top[p]);
+        top = select((x > top) | (x != x), x, top);
       }
-    }
-    alignas(64) float shrink[kStrip];
-    for (int p = 0; p < 2; ++p) {
-      const VF base = select(top[p] == -INFINITY, VF{}, top[p]);  // nothing allowed yet: every weight is 0
+      const VF base = select(top == -INFINITY, VF{}, top);  // nothing allowed yet: every weight is 0
       const VF factor = vexp(best[p] - base);
-      store(shrink + p * kVec, factor);
-      total[p] *= factor;
-      for (j = 0; j < n; ++j) {
-        float* row = space.weights + j * kStrip + p * kVec;
+      if (from > 0) {
+        total[p] *= factor;
+        for (int64_t d = 0; d < s.v.width; ++d) {
+          float* sum = space.sums + d * width + p * kVec;
+          store(sum, load(sum) * factor);
+        }
+      }
+      for (int64_t j = 0; j < n; ++j) {
+        float* row = space.weights + j * width + p * kVec;
         const VF e = vexp(load(row) - base);
         total[p] += e;
         store(row, e);
       }
-      best[p] = top[p];
+      best[p] = top;
     }
-    for (j = 0; j < n; ++j) {
-      const float* row = v + (from + j) * s.v.step_s;
-      float* to = space.values + j * width;
-      int64_t d = 0;
-      for (; d + kVec <= s.v.width; d += kVec) store(to + d, load(row + d));
-      if (d < s.v.width) store(to + d, load_n(row + d, static_cast<int>(s.v.width - d)));
-    }
-    for (int64_t i = 0; i < live; i += kRows) {
-      float* sums = space.sums + i * width;
-      int64_t d = 0;
-      for (; d + 2 * kVec <= width; d += 2 * kVec) weigh<2>(space.weights + i, space.values + d, n, width, shrink + i, sums + d);
-      if (d < width) weigh<1>(space.weights + i, space.values + d, n, width, shrink + i, sums + d);
+    weighted.a = v + from * s.v.step_s;
+    weighted.k = n;
+    weighted.first = from == 0;
+    run_panel(weighted);
+  }
+  for (int p = 0; p < vecs; ++p) {
+    const VF scale = select(total[p] != 0.0f, 1.0f / total[p], VF{});
+    for (int64_t d = 0; d < s.v.width; ++d) {
+      float* sum = space.sums + d * width + p * kVec;
+      store(sum, load(sum) * scale);
     }
   }
   float* y = c.out[0]->as<float>() + b * s.y.step_b + h * s.y.step_h + first * s.y.step_s;
-  for (int64_t i = 0; i < live; ++i) {
-    const float sum = total[i / kVec][i % kVec], scale = sum != 0 ? 1 / sum : 0;
-    const float* from = space.sums + i * width;
-    float* to = y + i * s.y.step_s;
-    int64_t d = 0;
-    for (; d + kVec <= s.v.width; d += kVec) store(to + d, load(from + d) * scale);
-    if (d < s.v.width) store_n(to + d, load(from + d) * scale, static_cast<int>(s.v.width - d));
-  }
+  transpose(space.sums, width, y, s.y.step_s, s.v.width, live);
 }
 
 bool accepts(const KernelQuery& q) {

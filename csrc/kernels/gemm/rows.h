@@ -33,6 +33,7 @@ constexpr int panel_vecs(int64_t live) { return live <= kVec ? 1 : live <= 2 * k
 struct PanelRun {
   const float *a, *w;
   int64_t a_step, w_step, rows, k;
+  int64_t a_depth = 1;  // from one k of A to the next: 1, or A's row length where A is used transposed
   int64_t live;         // columns of y that exist
   const float* bias;    // panel_vecs(live) vectors
   bool first, last;     // whether the block begins and ends the reduction
