@@ -44,13 +44,17 @@ class Session:
     Threads may share a session; they take turns then.
     """
 
-    __slots__ = ("_context", "_inputs", "_n_in", "_outputs", "_plain_in", "_run", "_single", "_text")
+    __slots__ = (
+        "_context", "_inputs", "_n_in", "_outputs", "_plain_in", "_run", "_single", "_text",
+        "_threads",
+    )  # fmt: skip
 
     def __init__(
         self, core: Any, threads: int, inputs: list[TensorInfo], outputs: list[TensorInfo],
         text: Text | None = None,
     ) -> None:  # fmt: skip
         self._context = _core.Context(core, threads)
+        self._threads = threads or len(os.sched_getaffinity(0))
         self._run = self._context.run
         self._inputs = inputs
         self._outputs = outputs
@@ -118,13 +122,15 @@ class Session:
 
     def profile(self, *inputs: Any, runs: int = 10) -> Profile:
         """Times every node over `runs` runs after one to warm up; inputs as for predict."""
-        from pyneo.profile import Profile
+        from pyneo.profile import Profile, core_limits
 
+        limits = core_limits()
         arrays, _ = self._arrays(inputs)
         if self._text is not None:
             arrays = self._text.call().encode(arrays, self._inputs)
         self._context.profile(arrays)
-        return Profile([self._context.profile(arrays)[1] for _ in range(max(1, runs))])
+        found = [self._context.profile(arrays)[1] for _ in range(max(1, runs))]
+        return Profile(found, limits, self._threads)
 
     @property
     def memory(self) -> dict[str, int]:

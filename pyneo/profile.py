@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a prediction's time goes: per node, as a table, JSON, or a Chrome trace."""
+"""Where a prediction's time goes: per node, as a table, JSON, or a Chrome trace, beside the machine's limits.
+
+The limits are those of the roofline model (Williams, Waterman, Patterson: "Roofline", CACM 52(4), 2009): what
+one core was measured to multiply and add, and to read from memory beyond its caches.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,25 +23,52 @@ class NodeTime(NamedTuple):
     us: float
     bytes_read: int
     bytes_written: int
+    flops: int  # multiply-adds count as two; 0 for operators that are not made of them
+
+    @property
+    def gflop_per_s(self) -> float:
+        """Billions of floating-point operations a second."""
+        return self.flops / self.us / 1e3 if self.us else 0.0
 
     @property
     def gb_per_s(self) -> float:
-        """Bytes read and written in its time: what the memory had to deliver at least."""
+        """Bytes read and written in its time: what caches and memory had to deliver at least."""
         return (self.bytes_read + self.bytes_written) / self.us / 1e3 if self.us else 0.0
+
+
+class Limits(NamedTuple):
+    """What one core of this machine was measured to reach: GFLOP/s in registers, GB/s from memory."""
+
+    gflop_per_s: float
+    gb_per_s: float
+
+
+@functools.cache
+def core_limits() -> Limits:
+    """Measured once in a process; takes about a fifth of a second."""
+    from pyneo import _core
+
+    flops, size = _core.core_limits()
+    return Limits(flops / 1e9, size / 1e9)
 
 
 class Profile:
     """Times of every node of a model, in execution order. `print(profile)` shows the table."""
 
-    def __init__(self, runs: Sequence[Sequence[tuple[Any, ...]]]) -> None:
-        """runs: for each run its nodes (name, op, kernel, start ns, duration ns, bytes read, written)."""
+    def __init__(self, runs: Sequence[Sequence[tuple[Any, ...]]], limits: Limits, threads: int) -> None:
+        """runs: for each run its nodes (name, op, kernel, start ns, duration ns, bytes read, written, flops).
+
+        limits: of one core; threads: how many cores the runs could use.
+        """
         self.runs = len(runs)
+        self.threads = threads
+        self.limits = limits
         self.nodes: list[NodeTime] = []
         begin = runs[0][0][3] if runs[0] else 0
-        for i, (name, op, kernel, start, _, read, written) in enumerate(runs[0]):
+        for i, (name, op, kernel, start, _, read, written, flops) in enumerate(runs[0]):
             times = sorted(run[i][4] for run in runs)
             median = times[len(times) // 2] / 1e3
-            self.nodes.append(NodeTime(name, op, kernel, (start - begin) / 1e3, median, read, written))
+            self.nodes.append(NodeTime(name, op, kernel, (start - begin) / 1e3, median, read, written, flops))
 
     @property
     def total_us(self) -> float:
@@ -53,20 +85,36 @@ class Profile:
 
     def __str__(self) -> str:
         total = self.total_us or 1.0
-        lines = [f"{'us':>10} {'share':>6} {'GB/s':>7}  {'operator':<24} {'kernel':<34} node"]
+        peak, memory = self.limits.gflop_per_s * self.threads, self.limits.gb_per_s
+        lines = [
+            f"{'us':>10} {'share':>6} {'GFLOP/s':>8} {'of peak':>8} {'GB/s':>7} {'of DRAM':>8}"
+            f"  {'operator':<20} {'kernel':<34} node"
+        ]
         for n in sorted(self.nodes, key=lambda n: -n.us):
-            kernel = n.kernel or "reference"
+            work = f"{n.gflop_per_s:8.1f} {n.gflop_per_s / peak:8.0%}" if n.flops else " " * 17
             lines.append(
-                f"{n.us:10.1f} {n.us / total:6.1%} {n.gb_per_s:7.1f}  {n.op:<24} {kernel:<34} {n.name}"
+                f"{n.us:10.1f} {n.us / total:6.1%} {work} {n.gb_per_s:7.1f} {n.gb_per_s / memory:8.0%}"
+                f"  {n.op:<20} {n.kernel or 'reference':<34} {n.name}"
             )
-        lines.append(
-            f"{self.total_us:10.1f} {1:6.1%} {'':7}  {len(self.nodes)} nodes, median of {self.runs} runs"
-        )
+        flops = sum(n.flops for n in self.nodes)
+        rate = flops / total / 1e3
+        lines += [
+            f"{self.total_us:10.1f} {1:6.1%} {rate:8.1f} {rate / peak:8.0%} {'':16}"
+            f"  {len(self.nodes)} nodes, {flops / 1e9:.3g} GFLOP, median of {self.runs} runs",
+            f"limits measured: {self.limits.gflop_per_s:.0f} GFLOP/s a core, {self.threads} of them; "
+            f"{memory:.1f} GB/s from memory to one core (more than 100 % comes out of caches)",
+        ]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
-        return {"runs": self.runs, "total_us": self.total_us, "nodes": [n._asdict() for n in self.nodes]}
+        return {
+            "runs": self.runs,
+            "threads": self.threads,
+            "total_us": self.total_us,
+            "core_limits": self.limits._asdict(),
+            "nodes": [n._asdict() for n in self.nodes],
+        }
 
     def save_trace(self, path: str | os.PathLike[str]) -> None:
         """Writes a trace for chrome://tracing or ui.perfetto.dev."""
@@ -76,7 +124,10 @@ class Profile:
             {
                 "name": n.name or n.op, "cat": n.op, "ph": "X", "ts": n.start_us, "dur": n.us, "pid": 0,
                 "tid": 0,
-                "args": {"kernel": n.kernel or "reference", "read": n.bytes_read, "written": n.bytes_written},
+                "args": {
+                    "kernel": n.kernel or "reference", "read": n.bytes_read, "written": n.bytes_written,
+                    "flops": n.flops,
+                },
             }
             for n in self.nodes
         ]  # fmt: skip

@@ -220,13 +220,10 @@ pn_status pn_context_profile_entry(const pn_context* context, uint32_t i, pn_pro
   const Context& c = *context_of(context);
   if (i >= static_cast<uint32_t>(c.times().size())) return no_such("profile entry", i, static_cast<int32_t>(c.times().size()));
   if (const Status s = check_struct(out, "pn_profile_entry"); s != Status::kOk) return to_c(s);
-  const ModelNode& n = c.model().nodes()[c.times()[i].node];
-  uint64_t bytes[2] = {0, 0};
-  for (int32_t k = 0; k < n.n_in + n.n_out; ++k) {
-    if (n.inputs[k] >= 0) bytes[k >= n.n_in] += static_cast<uint64_t>(c.model().tensor(n.inputs[k]).bytes);
-  }
-  *out = pn_profile_entry{sizeof(pn_profile_entry), static_cast<uint32_t>(c.times()[i].node), n.name, n.op->name, n.kernel ? n.kernel->name : "",
-                          c.times()[i].start_ns,    c.times()[i].duration_ns, bytes[0], bytes[1]};
+  const StepTime& t = c.times()[i];
+  const ModelNode& n = c.model().nodes()[t.node];
+  *out = pn_profile_entry{sizeof(pn_profile_entry), static_cast<uint32_t>(t.node), n.name, n.op->name, n.kernel ? n.kernel->name : "",
+                          t.start_ns, t.duration_ns, t.bytes_read, t.bytes_written, t.flops};
   return PN_OK;
 }
 

@@ -306,9 +306,12 @@ Status Context::run_steps(bool profiled) {
   const int64_t n = steps.size();
   for (int64_t i = 0; i < n; ++i) {
     Binding::Step& step = steps[i];
-    if (__builtin_expect(profiled, 0)) times_[i] = StepTime{step.node, now_ns(), 0};
+    if (__builtin_expect(profiled, 0)) times_[i] = StepTime{step.node, now_ns(), 0, 0, 0, 0};
     const Status s = step.call(step.state, step.run);
-    if (__builtin_expect(profiled, 0)) times_[i].duration_ns = now_ns() - times_[i].start_ns;
+    if (__builtin_expect(profiled, 0)) {
+      times_[i].duration_ns = now_ns() - times_[i].start_ns;
+      times_[i].add_work(step.run);
+    }
     if (__builtin_expect(s != Status::kOk, 0)) {
       const ModelNode& node = model_->nodes()[step.node];
       return fail_in(s, "node '%s' (%s)", node.name, node.op->name);

@@ -13,7 +13,8 @@ constexpr uint64_t kPollNs = 20'000'000;
 // Adds to a node's time in its scope, if times are wanted.
 class Timer {
  public:
-  Timer(StepTime* times, int32_t node, uint64_t* total) : times_(times), node_(node), total_(total) {
+  Timer(StepTime* times, int32_t node, uint64_t* total, const RunContext* run = nullptr)
+      : times_(times), node_(node), total_(total), run_(run) {
     if (__builtin_expect(times_ != nullptr, 0)) {
       inside_ = *total_;
       start_ = now_ns();
@@ -24,8 +25,9 @@ class Timer {
     // Without what nodes of subgraphs have counted for themselves.
     const uint64_t whole = now_ns() - start_, inside = *total_ - inside_;
     StepTime& t = times_[node_];
-    if (t.start_ns == 0) t = StepTime{node_, start_, 0};
+    if (t.start_ns == 0) t = StepTime{node_, start_, 0, 0, 0, 0};
     t.duration_ns += whole - inside;
+    if (run_ != nullptr) t.add_work(*run_);
     *total_ += whole - inside;
   }
   Timer(const Timer&) = delete;
@@ -35,6 +37,7 @@ class Timer {
   StepTime* times_;
   int32_t node_;
   uint64_t* total_;
+  const RunContext* run_;
   uint64_t inside_ = 0, start_ = 0;
 };
 
@@ -200,7 +203,7 @@ Status Flow::run_segment(Binding* b) {
   const int64_t n = steps.size();
   for (int64_t i = 0; i < n; ++i) {
     Binding::Step& step = steps[i];
-    const Timer timer(times_, step.node, &timed_ns_);
+    const Timer timer(times_, step.node, &timed_ns_, &step.run);
     const Status s = step.call(step.state, step.run);
     if (__builtin_expect(s != Status::kOk, 0)) {
       const ModelNode& node = model_->nodes()[step.node];

@@ -12,14 +12,10 @@
 #pragma once
 
 #include "core/builder.h"
+#include "core/step_time.h"
 #include "threads/pool.h"
 
 namespace pyneo {
-
-struct StepTime {
-  int32_t node;
-  uint64_t start_ns, duration_ns;
-};
 
 // Asked now and then while a model runs, between steps; anything but 0 ends the run.
 using Interrupt = int (*)(void* user);

@@ -54,4 +54,5 @@ PYBIND11_MODULE(_core, m) {
   pyneo_python::bind_services(m);
   pyneo_python::bind_planner(m);
   pyneo_python::bind_runtime(m);
+  pyneo_python::bind_limits(m);
 }

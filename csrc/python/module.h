@@ -22,5 +22,6 @@ int core_dtype(const pybind11::dtype& dtype);
 void bind_services(pybind11::module_& m);  // operators and kernels: for the compiler
 void bind_planner(pybind11::module_& m);   // memory plan and its checker
 void bind_runtime(pybind11::module_& m);   // buffers, models, contexts
+void bind_limits(pybind11::module_& m);    // what a core can do at most
 
 }  // namespace pyneo_python

@@ -268,7 +268,7 @@ struct Context {
         pn_profile_entry e{};
         e.struct_size = sizeof(e);
         if (pn_context_profile_entry(context, i, &e) != PN_OK) break;
-        entries.append(py::make_tuple(e.name, e.op, e.kernel, e.start_ns, e.duration_ns, e.bytes_read, e.bytes_written));
+        entries.append(py::make_tuple(e.name, e.op, e.kernel, e.start_ns, e.duration_ns, e.bytes_read, e.bytes_written, e.flops));
       }
     }
     check(status);

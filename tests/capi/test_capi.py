@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Sizes in bytes of every struct of pyneo.h on a 64-bit machine. They only ever grow at the end.
 SIZES = {
     "pn_tensor": 88, "pn_open_options": 24, "pn_context_options": 24, "pn_context_memory": 40,
-    "pn_profile_entry": 64, "pn_target": 40, "pn_node": 56, "pn_op_info": 24, "pn_kernel_info": 48,
+    "pn_profile_entry": 72, "pn_target": 40, "pn_node": 56, "pn_op_info": 24, "pn_kernel_info": 48,
     "pn_plan_buffer": 32, "pn_plan_node": 32,
 }  # fmt: skip
 

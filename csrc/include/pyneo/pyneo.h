@@ -131,7 +131,8 @@ typedef struct pn_profile_entry {
   const char* op;
   const char* kernel;        /* "" = reference */
   uint64_t start_ns, duration_ns;
-  uint64_t bytes_read, bytes_written;
+  uint64_t bytes_read, bytes_written;   /* of its operands, each counted once */
+  uint64_t flops;            /* multiply-adds twice; 0 for operators that are not made of them */
 } pn_profile_entry;
 PN_API pn_status pn_context_run_profiled(pn_context* context);
 PN_API uint32_t pn_context_profile_count(const pn_context* context);
