@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import pyneo
 from pyneo.compiler.frontends.onnx import load_onnx
 from tests.ops.cases import check, feed, model, ort, sample
 from tests.support.interpreter import run_graph
@@ -45,4 +46,21 @@ def test_operators_match_onnx_runtime(op, inputs, outputs, attrs):
     name = "com.microsoft." + op
     found = run_graph(load_onnx(model(name, inputs, outputs, **attrs)), feed(inputs))
     for f, e in zip(found, ort(name, inputs, outputs, **attrs), strict=True):
+        check(f, e, 1e-5, 1e-5)
+
+
+def test_layouts_of_one_machine_are_refused_with_what_to_do():
+    with pytest.raises(pyneo.CompileError, match=r"layout of one machine.*ORT_ENABLE_EXTENDED"):
+        load_onnx(model("com.microsoft.nchwc.Conv", [X[None], X[None]]))
+
+
+@pytest.mark.parametrize("op", ["AffineGrid", "DeformConv"])
+def test_float64_where_the_core_has_float32(op):
+    theta, size = sample((2, 2, 3), np.float64, 1), np.array([2, 3, 4, 5], np.int64)
+    if op == "AffineGrid":
+        inputs = [theta, size]
+    else:
+        inputs = [sample(s, np.float64, i) for i, s in enumerate([(1, 2, 5, 5), (3, 2, 2, 2), (1, 8, 4, 4)])]
+    found = run_graph(load_onnx(model(op, inputs)), feed(inputs))
+    for f, e in zip(found, ort(op, inputs), strict=True):
         check(f, e, 1e-5, 1e-5)

@@ -169,3 +169,38 @@ def test_fused_matmul_transposes_as_onnx_runtime_does(flags: int, rank: int) -> 
 def test_what_is_not_available_is_refused_by_name(op: str, inputs: Arrays, attrs: Any, word: str) -> None:
     with pytest.raises(pyneo.CompileError, match=word):
         load_onnx(model(MS + op, inputs, num_heads=HEADS, **attrs))
+
+
+GROUPS, WIDE_HEAD = 2, 16  # onnxruntime rotates heads of a multiple of 16 only
+NEAR, FAR = [real(16, WIDE_HEAD // 2, seed=n) for n in (7, 8)]
+
+
+def group_inputs(length: int, past: int, packed: bool, ends: list[int], rotary: bool) -> Arrays:
+    batch = len(ends)
+    sizes = (4 * WIDE_HEAD, GROUPS * WIDE_HEAD, GROUPS * WIDE_HEAD)
+    qkv = [real(batch, length, n, seed=i) for i, n in enumerate(sizes)]
+    inputs: list[np.ndarray | None] = [np.concatenate(qkv, 2), None, None] if packed else [*qkv]
+    caches = [real(batch, GROUPS, past, WIDE_HEAD, seed=i) for i in (5, 6)] if past else [None, None]
+    seen, total = np.array(ends, np.int32) - 1, np.array(length + past, np.int32)
+    return [*inputs, *caches, seen, total, *((NEAR, FAR) if rotary else ())]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("rotary", [0, 1])
+@pytest.mark.parametrize(
+    ("length", "past", "ends"), [(5, 0, [5, 5]), (5, 0, [5, 3]), (1, 6, [7, 7]), (1, 6, [7, 4])]
+)
+@pytest.mark.parametrize("more", [{}, {"local_window_size": 3}, {"softcap": 2.0, "scale": 0.2}])
+def test_group_query_attention_matches_onnx_runtime(
+    length: int, past: int, ends: list[int], packed: bool, rotary: int, more: dict[str, Any]
+) -> None:
+    inputs = group_inputs(length, past, packed, ends, bool(rotary))
+    attrs = {"num_heads": 4, "kv_num_heads": GROUPS, "do_rotary": rotary, **more}
+    found = run("GroupQueryAttention", inputs, 3, attrs)
+    expected = ort(MS + "GroupQueryAttention", inputs, 3, **attrs)
+    for b, end in enumerate(ends):  # what lies behind a sequence's end is nobody's
+        rows = slice(None, end if not past else None)
+        np.testing.assert_allclose(found[0][b, rows], expected[0][b, rows], 1e-4, 2e-5)
+        for f, e in zip(found[1:], expected[1:], strict=True):
+            assert f.shape == e.shape
+            np.testing.assert_allclose(f[b, :, :end], e[b, :, :end], 1e-5, 1e-6)

@@ -172,3 +172,13 @@ def embed_layer_norm(op: Op, b: Emitter) -> bool:
 def simplified_layer_norm(op: Op, b: Emitter) -> None:
     op.type = "RMSNormalization"
     op.outputs = op.outputs[:1]
+
+
+@rule(*(f"com.microsoft.nchwc.{name}" for name in (
+    "Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReorderInput", "ReorderOutput",
+    "Upsample")))  # fmt: skip
+def one_machine(op: Op, b: Emitter) -> bool:
+    raise Problem(
+        "onnxruntime wrote it for the layout of one machine; compile the model that it optimised, or let it "
+        "optimise up to ORT_ENABLE_EXTENDED only"
+    )

@@ -72,10 +72,7 @@ class _Mask:
     def _by_length(self, mask: Value, keys: Value) -> Value:
         """(batch, 1, 1, keys) from the lengths of padded sequences."""
         b = self.b
-        (count,) = b.emit("Squeeze", [keys, ints(b, [0])])
-        one, none = b.const(np.array(1, np.int64)), b.const(np.array(0, np.int64))
-        (positions,) = b.emit("Range", [none, count, one])
-        (ends,) = b.emit("Cast", [mask], {"to": [int(DType.I64)]})
+        positions, ends = _steps(b, keys), _int64(b, mask)
         (inside,) = b.emit("Less", [_unsqueeze(b, positions, [0]), _unsqueeze(b, ends, [1])])
         return _unsqueeze(b, inside, [1, 2])
 
@@ -187,12 +184,9 @@ def rotary_embedding(op: Op, b: Emitter) -> bool:
     for name in ("interleaved", "rotary_embedding_dim"):
         attrs[name] = [op.take_int(name, 0)]
     heads, rank = op.take_int("num_heads", 0), rank_of(x)
-    (positions,) = b.emit("Cast", [positions], {"to": [int(DType.I64)]})
+    positions = _int64(b, positions)
     if rank_of(op.required(1)) == 1:
-        (length,) = b.emit("Squeeze", [_dim(b, x, 2 if rank == 4 else 1), ints(b, [0])])
-        none, one = b.const(np.array(0, np.int64)), b.const(np.array(1, np.int64))
-        (steps,) = b.emit("Range", [none, length, one])
-        (steps,) = b.emit("Add", [positions, steps])
+        (steps,) = b.emit("Add", [positions, _steps(b, _dim(b, x, 2 if rank == 4 else 1))])
         (shape,) = b.emit("Concat", [_dim(b, x, 0), _dim(b, steps, 0)], {"axis": [0]})
         (positions,) = b.emit("Expand", [steps, shape])
     inputs = [x, cos, sin, positions]
@@ -207,3 +201,77 @@ def rotary_embedding(op: Op, b: Emitter) -> bool:
     (y,) = b.emit("RotaryEmbedding", inputs, attrs)
     b.emit_into("Reshape", [_transpose(b, y, [0, 2, 1, 3]), ints(b, [0, 0, -1])], None, op.outputs)
     return True
+
+
+_REFUSED = {11: "head_sink", 12: "k_scale", 13: "v_scale", 14: "q_norm_weight", 15: "k_norm_weight"}
+
+
+@rule(_MS + "GroupQueryAttention")
+def group_query_attention(op: Op, b: Emitter) -> bool:
+    """Attention of decoders, whose cache grows: the new keys and values go behind the past ones.
+
+    onnxruntime writes into a cache that is long enough already instead, which only a call could tell;
+    here a cache is always given at its length and comes back longer by the new ones.
+    """
+    heads, groups = op.take_int("num_heads", 0), op.take_int("kv_num_heads", 0)
+    for i, what in _REFUSED.items():
+        if op.input(i) is not None:
+            raise Problem(f"it has {what}, which is not available; export it without")
+    if op.take_int("smooth_softmax", 0) > 0 or op.output(3) is not None or op.take_int("causal", 1) != 1:
+        raise Problem("smooth_softmax, qk_output and attention that is not causal are not available")
+    q, k, v = op.required(0), op.input(1), op.input(2)
+    past, cos, sin = [op.input(3), op.input(4)], op.input(7), op.input(8)
+    if k is None or v is None:
+        parts = _parts(b, _reshape(b, q, [0, 0, heads + 2 * groups, -1]), 2, [heads, groups, groups])
+    else:
+        parts = [_reshape(b, x, [0, 0, n, -1]) for x, n in ((q, heads), (k, groups), (v, groups))]
+    q, k, v = (_transpose(b, x, [0, 2, 1, 3]) for x in parts)
+    # Where the new ones go: behind what is no padding, at the start of a prompt.
+    length, total = _dim(b, q, 2), _reshape(b, _int64(b, op.required(6)), [1])
+    (ends,) = b.emit("Add", [_reshape(b, _int64(b, op.required(5)), [-1]), ints(b, [1])])
+    (prompt,) = b.emit("Equal", [length, total])
+    (starts,) = b.emit("Where", [prompt, ints(b, [0]), b.emit("Sub", [ends, length])[0]])
+    (positions,) = b.emit("Add", [_unsqueeze(b, starts, [1]), _unsqueeze(b, _steps(b, length), [0])])
+    if op.take_int("do_rotary", 0):
+        if cos is None or sin is None or cos.shape is None or not isinstance(cos.shape[-1], int):
+            raise Problem("do_rotary needs cos_cache and sin_cache of known size")
+        attrs: Attrs = {"interleaved": [op.take_int("rotary_interleaved", 0)]}
+        attrs["rotary_embedding_dim"] = [2 * cos.shape[-1]]
+        given = op.input(9)
+        at = positions if given is None else _int64(b, given)
+        q, k = (b.emit("RotaryEmbedding", [x, cos, sin, at], attrs)[0] for x in (q, k))
+    caches = []
+    for new, old, present in ((k, past[0], op.output(1)), (v, past[1], op.output(2))):
+        cache = new
+        if old is not None:
+            (cache,) = b.emit("Concat", [old, new], {"axis": [2]})
+            (cache,) = b.emit("TensorScatter", [cache, new, starts], {"axis": [2]})
+        if present is not None:
+            b.emit_into("Identity", [cache], None, [present])
+        caches.append(cache)
+    (keys,) = b.emit("Sub", [_unsqueeze(b, positions, [2]), _steps(b, _dim(b, caches[0], 2))])
+    (seen,) = b.emit("GreaterOrEqual", [keys, ints(b, [0])])  # how far back a key lies; never ahead
+    window = op.take_int("local_window_size", -1)
+    if window > 0:
+        (seen,) = b.emit("And", [seen, b.emit("Less", [keys, ints(b, [window])])[0]])
+    mask, bias = _unsqueeze(b, seen, [1]), op.input(10)
+    if bias is not None:
+        (mask,) = b.emit("Where", [mask, bias, scalar(b, float("-inf"), q.dtype)])
+    core: Attrs = {"softcap": [op.take_float("softcap", 0.0)]}
+    scale = op.take_float("scale", 0.0)
+    if scale:
+        core["scale"] = [scale]
+    (y,) = b.emit("Attention", [q, *caches, mask], core)
+    b.emit_into("Reshape", [_transpose(b, y, [0, 2, 1, 3]), ints(b, [0, 0, -1])], None, op.outputs[:1])
+    return True
+
+
+def _int64(b: Emitter, x: Value) -> Value:
+    return b.emit("Cast", [x], {"to": [int(DType.I64)]})[0]
+
+
+def _steps(b: Emitter, count: Value) -> Value:
+    """0, 1, ... up to a count that is a vector of one."""
+    (n,) = b.emit("Squeeze", [count, ints(b, [0])])
+    none, one = b.const(np.array(0, np.int64)), b.const(np.array(1, np.int64))
+    return b.emit("Range", [none, n, one])[0]
