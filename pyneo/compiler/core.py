@@ -118,6 +118,8 @@ def kernels(node: Node, target: dict[str, int]) -> list[Kernel]:
     operands = [v for v in [*node.inputs, *node.outputs] if v is not None]
     count = max((len(v.samples) for v in operands), default=0)
     found = _kernels(node, target, 0 if count else None)
+    if all(x.shape == v.samples[0].shape for v in operands for x in v.samples):
+        return found
     for k in range(1, count):
         accepted = {kernel.name for kernel in _kernels(node, target, k)}
         found = [kernel for kernel in found if kernel.name in accepted]

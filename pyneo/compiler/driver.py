@@ -115,7 +115,8 @@ def _declare_symbols(graph: Graph) -> None:
 
 def _spec(graph: Graph, v: Value, text: bool, keys: Sequence[int | str] = ()) -> TensorSpec:
     dtype = "string" if text else "bfloat16" if v.dtype is DType.BF16 else v.dtype.numpy.name
-    assert v.shape is not None
+    if v.shape is None:  # data decides the rank
+        return TensorSpec(v.name, dtype, ("...",), tuple(keys))
     known = graph.symbols.bounds
     shape = tuple(d if isinstance(d, int) else graph.symbols.spell(d) if d in known else "?" for d in v.shape)
     return TensorSpec(v.name, dtype, shape, tuple(keys))

@@ -21,7 +21,7 @@ class Step:
     op: str
     kernel: str
     cost_us: float
-    output_shape: tuple[int, ...]
+    output_shape: tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def make_report(model: str, target: Target, lowered: Lowered) -> Report:
     steps = []
     for node in lowered.steps:
         option = lowered.choice.picked.get(node)
-        shape = next((v.dims for v in node.outputs if v is not None), ())
+        shape = next((v.shape for v in node.outputs if v is not None and v.shape is not None), ())
         steps.append(Step(node.name, node.op, node.kernel, option.cost_us if option else 0.0, shape))
     memory: list[Any] = [
         Span(name, first, last, offset, size) for first, last, offset, size, name in lowered.memory.spans

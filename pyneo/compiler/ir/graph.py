@@ -19,6 +19,16 @@ from pyneo.compiler.ir.symbols import Symbols
 # An attribute as the core reads it: a list of int64, a list of float32, a string, or a list of strings.
 Attr = list[int] | list[float] | str | list[str]
 
+# Control flow: the attributes that are graphs, in the order of Node.subgraphs.
+CONTROL_FLOW = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",), "SequenceMap": ("body",)}
+
+# Operators on sequences and optionals: passes/sequences.py resolves them, the core never sees one.
+STRUCTURAL = {
+    "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength",
+    "SplitToSequence", "ConcatFromSequence", "SequenceMap", "Optional", "OptionalHasElement",
+    "OptionalGetElement",
+}  # fmt: skip
+
 
 class DType(enum.IntEnum):
     """Element types, numbered as onnx.TensorProto.DataType (and as the core)."""
@@ -86,6 +96,9 @@ class Sample:
 
     shape: tuple[int, ...]
     value: np.ndarray | None = None  # known from shapes and constants alone
+    # Whether the value is made of sizes by arithmetic that keeps numbers apart: what is equal in samples of
+    # different sizes is equal always. A comparison with 1 is not: no sample has the size 1.
+    apart: bool = False
 
 
 @dataclass(eq=False)
@@ -100,10 +113,18 @@ class Value:
     layout: Layout = Layout.PLAIN
     # In a graph with symbols: the concrete shape in every sample, and the value where shapes decide it.
     samples: list[Sample] = field(default_factory=list)
+    # Of a sequence whose structure is known: its tensors. An optional that holds nothing is `absent`.
+    parts: list[Value] | None = None
+    absent: bool = False
 
     @property
     def is_const(self) -> bool:
         return self.const is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the rank is known; the dims may be symbols. Data decides it otherwise, at run time."""
+        return self.shape is not None
 
     @property
     def is_static(self) -> bool:
@@ -139,6 +160,11 @@ class Node:
         for o in self.outputs:
             if o is not None:
                 o.producer = self
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the ranks of all that it reads and writes are known: a rule may look at its dims."""
+        return all(v is None or v.shape is not None for v in [*self.inputs, *self.outputs])
 
     @property
     def output(self) -> Value:
@@ -190,19 +216,31 @@ class Graph:
     inputs: list[Value]
     outputs: list[Value]
     nodes: list[Node] = field(default_factory=list)
-    symbols: Symbols = field(default_factory=Symbols)
+    symbols: Symbols = field(default_factory=Symbols)  # a model's graphs share one
     text: Text = field(default_factory=Text)
-    _fresh: int = 0
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether some dim is bound at run time."""
-        return bool(self.symbols.bounds)
+        """Whether shapes are bound at run time: by the inputs' shapes, by data, or by control flow."""
+        return bool(self.symbols.bounds) or self.symbols.data_dependent
 
     def fresh_name(self, stem: str) -> str:
-        """A value or node name that nothing else in the graph has."""
-        self._fresh += 1
-        return f"{stem}~{self._fresh}"
+        """A value or node name that nothing else in the model has."""
+        self.symbols.made += 1
+        return f"{stem}~{self.symbols.made}"
+
+    def walk(self) -> Iterator[Graph]:
+        """This graph and all below it, each before those of its nodes."""
+        pending = [self]
+        while pending:
+            graph = pending.pop(0)
+            yield graph
+            pending.extend(sub for node in graph.nodes for sub in node.subgraphs)
+
+    def all_nodes(self) -> Iterator[Node]:
+        """The nodes of this graph and of all below it, graph by graph."""
+        for graph in self.walk():
+            yield from graph.nodes
 
     def users(self) -> dict[Value, list[Node]]:
         """Consumers of every value, in order; a node that reads a value twice is listed once."""
@@ -246,16 +284,14 @@ class Graph:
 
 def captured(node: Node) -> list[Value]:
     """Values of outer graphs that a control-flow node's subgraphs read."""
-    found: dict[int, Value] = {}
-    for sub in node.subgraphs:
-        own = {id(v) for v in sub.inputs}
-        for n in sub.nodes:
+    if not node.subgraphs:
+        return []
+    own: set[int] = set()
+    read: dict[int, Value] = {}
+    for graph in (inner for sub in node.subgraphs for inner in sub.walk()):
+        own.update(id(v) for v in graph.inputs)
+        for n in graph.nodes:
             own.update(id(v) for v in n.outputs if v is not None)
-        for n in sub.nodes:
-            for v in [*n.inputs, *captured(n)]:
-                if v is not None and not v.is_const and id(v) not in own:
-                    found[id(v)] = v
-        for v in sub.outputs:
-            if not v.is_const and id(v) not in own:
-                found[id(v)] = v
-    return list(found.values())
+            read.update((id(v), v) for v in n.inputs if v is not None and not v.is_const)
+        read.update((id(v), v) for v in graph.outputs if not v.is_const)
+    return [v for key, v in read.items() if key not in own]

@@ -3,8 +3,10 @@
 
 The core infers concrete shapes only. A graph with symbols is inferred once for each of a few samples
 (assignments of a size to every symbol): a dim that comes out equal in all of them is a number, any other
-gets a name of its own. Sample sizes are primes, so that no two unrelated dims agree by chance. The runtime
-infers again for the real sizes (csrc/core/binding.cc); nothing rests on the samples but choices of speed.
+gets a name of its own. Sample sizes are primes, so that no two unrelated dims agree by chance. A dim that
+data decides (the number of elements that NonZero finds) is a symbol too, without bounds and not bound by
+inputs. The runtime infers again for the real sizes (csrc/core/binding.cc); nothing rests on the samples but
+choices of speed.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from pyneo.errors import CompileError
 
 MAX_SIZE = 2**31 - 1
 _PATTERN = re.compile(r"(?:(\d+)\s*<=\s*)?([^<>=\s][^<>=]*?)(?:\s*<=\s*(\d+))?")
-# Large first: the first sample is what kernels and layouts are chosen for.
+# The first sample is what kernels and layouts are chosen for. The last is large: a dim that strides have worn
+# down to 1 in the others is not a 1 for that.
 _PRIMES = (
     (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109),
     (23, 29, 31, 37, 41, 43, 47, 53, 59, 113, 127, 131),
     (7, 11, 13, 17, 19, 137, 139, 149, 151, 157, 163, 167),
+    (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069),
 )
+# Of dims that data decides; larger than the primes above and the steps between them.
+_OPEN_PRIMES = [n for n in range(191, 3000) if all(n % d for d in range(2, 55))]
 
 
 @dataclass
@@ -31,6 +37,12 @@ class Symbols:
 
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     names: dict[tuple[int, ...], str] = field(default_factory=dict)  # sizes in the samples -> name
+    opened: dict[str, tuple[int, ...]] = field(default_factory=dict)  # dims that data decides -> sizes
+    data_dependent: bool = False  # whether data or control flow decides a shape of the graph
+    scale: int = 1  # of the sample sizes: some graphs need larger inputs than others
+    scaled: bool = False  # whether the scale was chosen
+    made: int = 0  # fresh names of values and nodes
+    unrolled: int = 0  # nodes that unrolled loops have made
 
     def declare(self, text: str) -> str:
         """The symbol of a dim written "N", "N<=8" or "2<=N<=8"."""
@@ -58,6 +70,7 @@ class Symbols:
             sizes = {}
             for i, (name, (low, high)) in enumerate(self.bounds.items()):
                 wanted = primes[i % len(primes)] + 170 * (i // len(primes))
+                wanted = wanted * self.scale + (self.scale > 1)
                 sizes[name] = min(max(wanted, low), high)
             found.append(sizes)
         for i, name in enumerate(self.bounds):
@@ -66,9 +79,21 @@ class Symbols:
             if len(set(column)) < len(column) and high - low >= 2:
                 # The bounds cut the primes off: spread over what they leave.
                 for k, s in enumerate(found):
-                    s[name] = high - k * ((high - low) // 3 or 1) - (i % 2 and high - low > 6)
+                    s[name] = max(low, high - k * ((high - low) // 4 or 1) - (i % 2 and high - low > 7))
             self.names[tuple(s[name] for s in found)] = name
         return found
+
+    def open_dim(self, key: str) -> tuple[int, ...]:
+        """Sizes in the samples of a dim that data decides; `key` says which: the same key, the same dim."""
+        sizes = self.opened.get(key)
+        if sizes is None:
+            # Coprime cycles: no two dims have the same sizes until there are millions.
+            i = len(self.opened)
+            cycles = (_OPEN_PRIMES[:97], _OPEN_PRIMES[97:186], _OPEN_PRIMES[186:269], _OPEN_PRIMES[269:348])
+            sizes = tuple(c[i % len(c)] for c in cycles)
+            self.opened[key] = sizes
+            self.names.setdefault(sizes, f"?{i}")
+        return sizes
 
     def dim(self, sizes: Sequence[int]) -> int | str:
         """What a dim is whose sizes in the samples are these."""

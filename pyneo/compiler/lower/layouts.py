@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pyneo.compiler import core
-from pyneo.compiler.ir.graph import DType, Graph, Layout, Node, Value
+from pyneo.compiler.ir.graph import DType, Graph, Layout, Node, Value, captured
 from pyneo.compiler.lower.tune import Tuner, reorder_node
 from pyneo.compiler.targets.target import Target
 
@@ -73,18 +73,28 @@ def assign(graph: Graph, target: Target, tuner: Tuner | None = None) -> Choice:
     """Picks a kernel for every node and inserts the Reorder nodes that the picks need."""
     block = Layout(target.block)
     choice = Choice()
-    for node in graph.nodes:
-        choice.options[node] = _options(node, block, target, tuner)
     reorders = _Reorders(target, tuner)
-    _choose(graph, choice, lambda o: o.estimate_us, reorders.estimate)
-    if tuner is not None:
-        estimated = dict(choice.picked)
-        _choose(graph, choice, lambda o: o.cost_us, reorders.measured)
-        if _total(graph, choice.picked, reorders.measured) > _total(graph, estimated, reorders.measured):
-            choice.picked = dict(estimated)  # both searches are local: the better of their ends
-        choice.tuning = _compare(graph, estimated, choice.picked, reorders.measured)
-    _apply(graph, choice, target)
+    for part in graph.walk():  # outer graphs first: what an inner one reads of them is row-major
+        for node in part.nodes:
+            choice.options[node] = _options(node, block, target, tuner)
+        _choose(part, choice, lambda o: o.estimate_us, reorders.estimate)
+        if tuner is not None:
+            _tune(part, choice, reorders)
+        _apply(part, choice, target)
     return choice
+
+
+def _tune(graph: Graph, choice: Choice, reorders: _Reorders) -> None:
+    """Picks again by measured times, and notes what that changed."""
+    estimated = dict(choice.picked)
+    _choose(graph, choice, lambda o: o.cost_us, reorders.measured)
+    if _total(graph, choice.picked, reorders.measured) > _total(graph, estimated, reorders.measured):
+        choice.picked = dict(estimated)  # both searches are local: the better of their ends
+    found = _compare(graph, estimated, choice.picked, reorders.measured)
+    before = choice.tuning or Tuning(0.0, 0.0, ())
+    choice.tuning = Tuning(
+        before.estimated_us + found.estimated_us, before.measured_us + found.measured_us, before.swaps + found.swaps
+    )
 
 
 def _blocked(o: Option) -> bool:
@@ -93,7 +103,9 @@ def _blocked(o: Option) -> bool:
 
 def blockable(v: Value | None) -> bool:
     """Whether a value may take a channel-blocked layout: a float32 activation with spatial dims."""
-    return v is not None and not v.is_const and v.dtype is DType.F32 and len(v.dims) >= 3
+    if v is None or v.shape is None or v.is_const or v.dtype is not DType.F32:
+        return False
+    return len(v.shape) >= 3
 
 
 def free_reorder(v: Value, block: int) -> bool:
@@ -108,11 +120,17 @@ def free_reorder(v: Value, block: int) -> bool:
 def _bound(node: Node) -> bool:
     """Whether shapes alone decide what the node computes: the reference kernel does it, once."""
     outputs = [v for v in node.outputs if v is not None]
-    return all(v.samples and v.samples[0].value is not None for v in outputs)
+    return not node.subgraphs and all(v.samples and v.samples[0].value is not None for v in outputs)
+
+
+def _open_to_choice(node: Node) -> bool:
+    """Whether a kernel can be chosen now; where a type or a rank is open, the runtime chooses."""
+    operands = [v for v in [*node.inputs, *node.outputs] if v is not None]
+    return not node.subgraphs and node.is_known and all(v.dtype is not DType.NONE for v in operands)
 
 
 def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> list[Option]:
-    if _bound(node):
+    if _bound(node) or not _open_to_choice(node):
         return [Option(Layout.PLAIN, Layout.PLAIN, None, 0.0, 0.0)]
     inputs = [v for v in node.inputs if blockable(v)]
     outputs = [v for v in node.outputs if blockable(v)]
@@ -202,7 +220,7 @@ def _choose(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> Non
 
 def _total(graph: Graph, picked: Mapping[Node, Option], reorder: _Reorder) -> float:
     """Microseconds of the picks and of the layout changes between them."""
-    us = sum(o.cost_us for o in picked.values())
+    us = sum(picked[n].cost_us for n in graph.nodes)
     seen: set[tuple[int, Layout]] = set()
     readers = [(v, picked[n].layout_in) for n in graph.nodes for v in n.inputs if v is not None]
     for v, layout in [*readers, *((v, Layout.PLAIN) for v in graph.outputs)]:
@@ -291,6 +309,11 @@ def _apply(graph: Graph, choice: Choice, target: Target) -> None:
         for i, v in enumerate(node.inputs):
             if v is not None and blockable(v) and v.layout is not picked.layout_in:
                 node.inputs[i] = convert(v, picked.layout_in)
+        for v in captured(node):
+            if v.layout is not Layout.PLAIN:
+                plain = convert(v, Layout.PLAIN)
+                for sub in node.subgraphs:
+                    sub.replace(v, plain)
         node.kernel = picked.kernel.name if picked.kernel else ""
         nodes.append(node)
     for i, v in enumerate(graph.outputs):

@@ -32,14 +32,15 @@ class Lowered:
 
     @property
     def steps(self) -> list[Node]:
-        """Nodes that run, in order."""
-        return [n for n in self.graph.nodes if id(n) not in self.views.gone]
+        """Nodes that run, in order, graph by graph."""
+        return [n for n in self.graph.all_nodes() if id(n) not in self.views.gone]
 
 
 def lower(graph: Graph, target: Target, tuner: Tuner | None = None) -> Lowered:
     """Chooses kernels and layouts, packs weights, plans memory, writes the plan. Changes the graph."""
-    fuse_blocks(graph, target)
-    _own_outputs(graph)
+    for part in graph.walk():
+        fuse_blocks(part, target)
+        _own_outputs(part)
     choice = layouts.assign(graph, target, tuner)
     _pack_weights(graph, choice, target)
     _share_constants(graph)
@@ -54,24 +55,26 @@ def lower(graph: Graph, target: Target, tuner: Tuner | None = None) -> Lowered:
 
 
 def _own_outputs(graph: Graph) -> None:
-    """Every graph output is made by a node of its own: inputs, constants and repeats are copied."""
-    seen = {id(v) for v in graph.inputs}
+    """Every graph output is made by a node of its own: inputs, constants, repeats and captures are copied."""
+    inputs = {id(v) for v in graph.inputs}
+    seen = set(inputs)
+    made = {id(v) for n in graph.nodes for v in n.outputs}
     for i, v in enumerate(graph.outputs):
-        if id(v) in seen or v.is_const or v.producer is None:
-            y = Value(v.name if not v.is_const else graph.fresh_name(v.name), v.dtype, v.shape)
-            node = Node("Identity", graph.fresh_name(f"{v.name}/copy"), [v], [y])
-            graph.nodes.append(node)
+        if id(v) in seen or v.is_const or id(v) not in made:
+            y = Value(v.name, v.dtype, v.shape, samples=v.samples)
+            graph.nodes.append(Node("Identity", graph.fresh_name(f"{v.name}/copy"), [v], [y]))
             graph.outputs[i] = y
-            y.name = v.name
-            if id(v) not in {id(x) for x in graph.inputs}:
+            if id(v) in made or v.is_const:
                 v.name = graph.fresh_name(v.name)
+            elif id(v) not in inputs:
+                y.name = graph.fresh_name(v.name)
         seen.add(id(graph.outputs[i]))
 
 
 def _pack_weights(graph: Graph, choice: layouts.Choice, target: Target) -> None:
     """Replaces constants that a kernel reads packed; a constant packed alike for two nodes is stored once."""
     packed: dict[tuple[tuple[int, ...], str, tuple[int, ...]], Value] = {}
-    for node in graph.nodes:
+    for node in graph.all_nodes():
         option = choice.picked.get(node)
         if option is None or option.kernel is None or option.kernel.packed_input < 0:
             continue
@@ -96,7 +99,7 @@ _NOTHING = np.zeros(0, np.uint8)
 def _share_constants(graph: Graph) -> None:
     """Constants of the same bytes become one value: exporters write tied weights out more than once."""
     known: dict[tuple[object, ...], Value] = {}
-    for node in graph.nodes:
+    for node in graph.all_nodes():
         for i, v in enumerate(node.inputs):
             if v is not None and v.const is not None:
                 raw = np.ascontiguousarray(v.const).reshape(-1).view(np.uint8)

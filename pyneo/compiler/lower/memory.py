@@ -56,8 +56,11 @@ def plan_memory(graph: Graph, views: Views, scratch_bytes: dict[Node, int]) -> M
 
 
 def list_values(graph: Graph) -> MemoryPlan:
-    """The plan of a dynamic graph: its values, without places."""
-    values = _values(graph, graph.nodes, Views())
+    """The plan of a dynamic graph: the values of all its graphs, without places."""
+    found: dict[int, Value] = {}
+    for part in graph.walk():
+        found.update((id(v), v) for v in _values(part, part.nodes, Views()))
+    values = list(found.values())
     return MemoryPlan(values, [0] * len(values), 0, 0)
 
 

@@ -21,6 +21,7 @@ _GRAPH = struct.Struct("<IIIIIIII")
 _SYMBOL = struct.Struct("<IIqq")
 _DYNAMIC = 1
 _OPEN = -(2**63)
+_OPEN_RANK = 0xFF
 _ARENA, _CONST, _INPUT, _OUTPUT, _ALIAS = range(5)
 _CONST_ALIGNMENT = 64
 
@@ -66,7 +67,9 @@ class Weights:
 def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tuple[bytes, np.ndarray]:
     """(plan section, weights section) of a lowered graph."""
     strings, weights = Strings(), Weights()
-    nodes = [n for n in graph.nodes if id(n) not in views.gone]
+    graphs = list(graph.walk())
+    first_graph = {id(g): i for i, g in enumerate(graphs)}
+    nodes = [n for n in graph.all_nodes() if id(n) not in views.gone]
     values = memory.values
     index = {id(v): i for i, v in enumerate(values)}
     inputs = {id(v): i for i, v in enumerate(graph.inputs)}
@@ -87,11 +90,13 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
             storage, offset = _CONST, weights.add(v.const)
         else:
             storage, offset = _ARENA, memory.offsets[i]
-        dims, size = list(v.dims), stored_bytes(v)
         if graph.is_dynamic and storage != _CONST:
             dims, size = _open_dims(graph, v, storage == _INPUT), 0
+        else:
+            dims, size = list(v.dims), stored_bytes(v)
+        rank = len(dims) if v.shape is not None else _OPEN_RANK
         dims += [0] * (8 - len(dims))
-        records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, len(v.dims), storage, alias_of, 0,
+        records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, rank, storage, alias_of, 0,
                                     offset, size, *dims, 0))  # fmt: skip
     tensors = b"".join(records)
 
@@ -103,23 +108,26 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
         attrs = pack_attrs(n.attrs)
         node_records.append(_NODE.pack(strings.add(n.name), strings.add(n.op), strings.add(n.kernel), begin,
                                        len(n.inputs), len(n.outputs), memory.scratch.get(n, -1), attrs_size,
-                                       len(attrs), 0, 0))  # fmt: skip
+                                       len(attrs), first_graph[id(n.subgraphs[0])] if n.subgraphs else 0,
+                                       len(n.subgraphs)))  # fmt: skip
         attr_blocks.append(attrs)
         attrs_size += len(attrs)
     symbols = [_SYMBOL.pack(strings.add(n), 0, low, high) for n, (low, high) in graph.symbols.bounds.items()]
-    input_begin = len(operands)
-    operands += [index[id(v)] for v in graph.inputs]
-    output_begin = len(operands)
-    operands += [index[id(v)] for v in graph.outputs]
-    graph_record = _GRAPH.pack(
-        0, len(nodes), input_begin, len(graph.inputs), output_begin, len(graph.outputs), 0, 0
-    )
+    graph_records = []
+    node_begin = 0
+    for g in graphs:
+        node_count = sum(id(n) not in views.gone for n in g.nodes)
+        begin = len(operands)
+        operands += [index[id(v)] for v in [*g.inputs, *g.outputs]]
+        graph_records.append(_GRAPH.pack(node_begin, node_count, begin, len(g.inputs), begin + len(g.inputs),
+                                         len(g.outputs), 0, 0))  # fmt: skip
+        node_begin += node_count
 
     tables = [
         (tensors, len(values)),
         (b"".join(node_records), len(nodes)),
         (struct.pack(f"<{len(operands)}i", *operands), len(operands)),
-        (graph_record, 1),
+        (b"".join(graph_records), len(graphs)),
         (b"".join(symbols), len(symbols)),
         (b"".join(attr_blocks), attrs_size),
         (bytes(strings.data), len(strings.data)),
@@ -139,8 +147,9 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
 
 def _open_dims(graph: Graph, v: Value, is_input: bool) -> list[int]:
     """Dims of a tensor that is shaped at run time: an input's symbols by number, other tensors' all open."""
+    if v.shape is None:
+        return []
     if not is_input:
-        return [_OPEN] * len(v.dims)
-    assert v.shape is not None
+        return [_OPEN] * len(v.shape)
     numbers = {name: -1 - i for i, name in enumerate(graph.symbols.bounds)}
     return [numbers[d] if isinstance(d, str) else d for d in v.shape]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pyneo.compiler.ir.graph import Graph
 from pyneo.compiler.passes.attention import find_head_attention, pack_heads, turn_whole
+from pyneo.compiler.passes.control import inline_constant_if, unroll_loops
 from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
@@ -31,6 +32,7 @@ from pyneo.compiler.passes.linear import (
     norm_to_scale,
 )
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
+from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
 from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
 
 Pass = Callable[[Graph], bool]
@@ -39,6 +41,9 @@ Pass = Callable[[Graph], bool]
 # before it is written out; residuals are taken before the activation behind the sum.
 PASSES: list[Pass] = [
     infer_and_fold,
+    inline_constant_if,
+    resolve_sequences,
+    unroll_loops,
     remove_dead,
     remove_identities,
     einsum_to_matmul,
@@ -75,14 +80,18 @@ _ROUNDS = 12
 def optimise(
     graph: Graph, passes: list[Pass] = PASSES, progress: Callable[[str], None] | None = None
 ) -> None:
-    """Runs the passes in order until a round changes nothing."""
+    """Runs the passes in order, on the model's graph and on every graph below it, until a round changes nothing."""
     for _ in range(_ROUNDS):
         changed = False
         for rule in passes:
             if progress is not None:
                 progress(rule.__name__.replace("_", " "))
-            if rule(graph):
+            if rule is infer_and_fold:  # it follows the control flow by itself
+                changed |= infer_and_fold(graph)
+                continue
+            if any([rule(g) for g in graph.walk()]):
                 changed = True
                 infer_and_fold(graph)
         if not changed:
-            return
+            break
+    refuse_unresolved(graph)

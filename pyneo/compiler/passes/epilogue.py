@@ -45,7 +45,7 @@ def fuse_activations(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op not in _WITH_ACT or node.outputs[0] is None or node.output.dtype is not DType.F32:
+        if node.op not in _WITH_ACT or not node.is_known or node.outputs[0] is None or node.output.dtype is not DType.F32:
             continue
         has_residual = node.op in _WITH_RESIDUAL and node.input(3) is not None
         slot = "post_act" if has_residual else "act"
@@ -82,7 +82,7 @@ def fuse_residuals(graph: Graph) -> bool:
     position = {id(n): i for i, n in enumerate(graph.nodes)}
     changed = False
     for add in list(graph.nodes):
-        if add.op != "Add" or len(add.inputs) != 2 or add.output.dtype is not DType.F32:
+        if add.op != "Add" or len(add.inputs) != 2 or not add.is_known or add.output.dtype is not DType.F32:
             continue
         a, b = add.inputs
         if a is None or b is None or a is b or a.shape != b.shape or a.is_const or b.is_const:
@@ -90,12 +90,13 @@ def fuse_residuals(graph: Graph) -> bool:
         candidates = [
             (v.producer, other)
             for v, other in ((a, b), (b, a))
-            if v.producer is not None and _takes_residual(v.producer, v) and readers.only(v) is add
+            if v.producer is not None and id(v.producer) in position and _takes_residual(v.producer, v)
+            and readers.only(v) is add
         ]
         if not candidates:
             continue
         node, residual = max(candidates, key=lambda c: position[id(c[0])])
-        if residual.producer is not None and position[id(residual.producer)] > position[id(node)]:
+        if residual.producer is not None and position.get(id(residual.producer), -1) > position[id(node)]:
             # The residual is made after the node: run the node where the sum stood.
             graph.nodes.remove(node)
             graph.nodes.insert(graph.nodes.index(add), node)
@@ -124,7 +125,7 @@ def find_silu(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op != "Mul" or len(node.inputs) != 2 or node.attrs or node.output.dtype is not DType.F32:
+        if node.op != "Mul" or len(node.inputs) != 2 or not node.is_known or node.attrs or node.output.dtype is not DType.F32:
             continue
         for x, gate in (node.inputs, node.inputs[::-1]):
             sigmoid = producer(gate, "Sigmoid") or producer(gate, "HardSigmoid")

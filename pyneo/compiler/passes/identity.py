@@ -32,10 +32,14 @@ def remove_identities(graph: Graph) -> bool:
 def _passes_through(node: Node) -> Value | None:
     """The input whose value the first output has, if there is one."""
     x = node.input(0)
-    if x is None or x.shape is None or node.outputs[0] is None:
+    if x is None or node.outputs[0] is None:
+        return None
+    if node.op == "Identity":
+        return x
+    if not node.is_known:
         return None
     same = x.shape == node.output.shape and x.dtype == node.output.dtype
-    if node.op in ("Identity", "Dropout"):
+    if node.op == "Dropout":
         return x
     if not same:
         # Broadcasting: the other operand may be the one that passes through.
@@ -69,7 +73,7 @@ def merge_reshapes(graph: Graph) -> bool:
     """Reshape of a reshape reads the first one's input; every static reshape becomes one plain Reshape."""
     changed = False
     for node in graph.nodes:
-        if node.op not in _RESHAPES or node.outputs[0] is None or not node.output.is_static:
+        if node.op not in _RESHAPES or not _is_fixed(node):
             continue
         x = node.inputs[0]
         assert x is not None
@@ -90,7 +94,7 @@ def merge_transposes(graph: Graph) -> bool:
     """Transpose of a transpose is one; a transpose that moves only dims of size 1 is a Reshape."""
     changed = False
     for node in graph.nodes:
-        if node.op != "Transpose" or node.inputs[0] is None or not node.output.is_static:
+        if node.op != "Transpose" or not _is_fixed(node):
             continue
         perm = _perm(node)
         inner = producer(node.inputs[0], "Transpose")
@@ -107,6 +111,10 @@ def merge_transposes(graph: Graph) -> bool:
             node.op, node.inputs, node.attrs = "Reshape", [x, shape], {"allowzero": [1]}
             changed = True
     return changed
+
+
+def _is_fixed(node: Node) -> bool:
+    return node.is_known and node.outputs[0] is not None and node.output.is_static
 
 
 def _perm(node: Node) -> list[int]:

@@ -21,7 +21,7 @@ def fold_batch_norm(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op not in _CONVS or node.outputs[0] is None or not _plain(node) or node.const(1) is None:
+        if node.op not in _CONVS or not node.is_known or node.outputs[0] is None or not _plain(node) or node.const(1) is None:
             continue
         norm = readers.only(node.output)
         if norm is None or norm.op != "BatchNormalization" or norm.inputs[0] is not node.output:
@@ -71,7 +71,7 @@ def fold_scales(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op not in _CONVS or node.outputs[0] is None or not _plain(node) or node.const(1) is None:
+        if node.op not in _CONVS or not node.is_known or node.outputs[0] is None or not _plain(node) or node.const(1) is None:
             continue
         if node.input(2) is not None and node.const(2) is None:
             continue
@@ -120,7 +120,7 @@ def gemm_to_matmul(graph: Graph) -> bool:
     """Gemm with constant B: MatMul with alpha, beta and transposes folded into weights and bias."""
     changed = False
     for node in graph.nodes:
-        if node.op != "Gemm" or node.const(1) is None or node.int_attr("transA", 0) or not _plain_gemm(node):
+        if node.op != "Gemm" or not node.is_known or node.const(1) is None or node.int_attr("transA", 0) or not _plain_gemm(node):
             continue
         x, b, c = node.inputs[0], node.const(1), node.input(2)
         assert x is not None and b is not None
@@ -154,7 +154,7 @@ def matmul_bias(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op != "MatMul" or node.outputs[0] is None or not _plain(node) or node.input(2) is not None:
+        if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or not _plain(node) or node.input(2) is not None:
             continue
         b = node.const(1)
         if b is None or b.ndim != 2 or node.output.dtype is not DType.F32:
@@ -183,7 +183,7 @@ def fold_scale_into_matmul(graph: Graph) -> bool:
     changed = False
     for node in graph.nodes:
         b = node.const(1)
-        if node.op != "MatMul" or node.outputs[0] is None or not _plain(node):
+        if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or not _plain(node):
             continue
         if b is None or b.dtype != np.float32:
             continue
@@ -220,7 +220,7 @@ def norm_to_scale(graph: Graph) -> bool:
     nodes: list[Node] = []
     for node in graph.nodes:
         x = node.input(0)
-        is_norm = node.op == "BatchNormalization" and x is not None and x.dtype is DType.F32
+        is_norm = node.op == "BatchNormalization" and node.is_known and x is not None and x.dtype is DType.F32
         terms = norm_terms(node) if is_norm else None
         if terms is None or x is None or len(x.dims) < 2:
             nodes.append(node)

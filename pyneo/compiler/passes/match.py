@@ -22,9 +22,9 @@ class Readers:
         return id(v) in self._outputs
 
     def only(self, v: Value) -> Node | None:
-        """The one node that reads v, if nothing else does."""
+        """The one node that reads v, if nothing else does and all its shapes are known."""
         users = self.of(v)
-        return users[0] if len(users) == 1 and not self.is_output(v) else None
+        return users[0] if len(users) == 1 and not self.is_output(v) and users[0].is_known else None
 
 
 def scalar(v: Value | None) -> float | None:
@@ -40,15 +40,15 @@ def is_scalar(v: Value | None, wanted: float, rel: float = 1e-4) -> bool:
 
 
 def producer(v: Value | None, op: str) -> Node | None:
-    """The node that makes v, if it is an `op` and v is its first output."""
+    """The node that makes v, if it is an `op`, v is its first output and all its shapes are known."""
     if v is None or v.producer is None or v.producer.op != op or v.producer.outputs[0] is not v:
         return None
-    return v.producer
+    return v.producer if v.producer.is_known else None
 
 
 def split_const(node: Node) -> tuple[Value, Value] | None:
     """(activation, constant) of a binary node with exactly one constant operand."""
-    if len(node.inputs) != 2:
+    if len(node.inputs) != 2 or not node.is_known:
         return None
     a, b = node.inputs
     if a is None or b is None or a.is_const == b.is_const:

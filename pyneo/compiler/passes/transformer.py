@@ -17,7 +17,7 @@ def find_gelu(graph: Graph) -> bool:
     """x * 0.5 * (1 + erf(x / sqrt 2)) in any order of its factors, and the tanh form: one Gelu."""
     changed = False
     for node in list(graph.nodes):
-        if node.op != "Erf" and node.op != "Tanh":
+        if (node.op != "Erf" and node.op != "Tanh") or not node.is_known:
             continue
         found = _gelu_around(graph, node)
         if found is not None:
@@ -122,7 +122,7 @@ def find_layer_norm(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in list(graph.nodes):
-        if node.op != "Div" or node.attrs or len(node.inputs) != 2 or node.output.dtype is not DType.F32:
+        if node.op != "Div" or node.attrs or not node.is_known or len(node.inputs) != 2 or node.output.dtype is not DType.F32:
             continue
         found = _centred_over_deviation(node)
         if found is None:
@@ -162,7 +162,7 @@ def _row(graph: Graph, node: Node, stem: str, v: Value | None, width: tuple[int,
 
 def _mean_axes(node: Node | None) -> tuple[Value, int] | None:
     """(x, first axis) of a ReduceMean over the last axes that keeps dims."""
-    if node is None or node.op != "ReduceMean" or not node.int_attr("keepdims", 1):
+    if node is None or node.op != "ReduceMean" or not node.is_known or not node.int_attr("keepdims", 1):
         return None
     x, axes = node.inputs[0], node.const(1)
     if x is None or axes is None or axes.size == 0:
@@ -219,7 +219,7 @@ def find_attention(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for softmax in list(graph.nodes):
-        if softmax.op != "Softmax" or softmax.output.dtype is not DType.F32 or len(softmax.output.dims) != 4:
+        if softmax.op != "Softmax" or not softmax.is_known or softmax.output.dtype is not DType.F32 or len(softmax.output.dims) != 4:
             continue
         if softmax.int_attr("axis", -1) not in (-1, 3):
             continue
@@ -346,7 +346,9 @@ class _Rows:
         if bias is not None:
             inputs.append(constant(graph, f"{stem}/bias", bias[columns].copy()))
         result = Value(graph.fresh_name(stem), DType.F32, self.dims)
-        graph.nodes.insert(graph.nodes.index(self.product), Node("MatMul", stem, inputs, [result]))
+        # A product of an outer graph is there from the start.
+        at = graph.nodes.index(self.product) if self.product in graph.nodes else 0
+        graph.nodes.insert(at, Node("MatMul", stem, inputs, [result]))
         return result
 
 
@@ -355,7 +357,7 @@ def _heads(v: Value | None, transposed: bool) -> _Rows | None:
     scale = 1.0
     for _ in range(6):
         node = v.producer if v is not None else None
-        if node is None:
+        if node is None or not node.is_known:
             return None
         if node.op in ("Mul", "Div"):
             found = _times(node)

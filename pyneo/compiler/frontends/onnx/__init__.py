@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from ...core import op_info
-from ...ir.graph import Graph
+from ...ir.graph import CONTROL_FLOW, STRUCTURAL, Graph
 from .build import Importer
 from .external import ExternalFiles
 from .read import Source, open_model
@@ -15,10 +15,10 @@ __all__ = ["Source", "load_onnx"]
 
 
 class CoreOperators:
-    """The operators of the native core."""
+    """The operators of the native core, and those that the compiler resolves before it sees them."""
 
     def __contains__(self, op: object) -> bool:
-        return op_info(str(op)) is not None
+        return op in CONTROL_FLOW or op in STRUCTURAL or op_info(str(op)) is not None
 
 
 def load_onnx(

@@ -6,25 +6,22 @@ Problems are collected, not raised, so that the user sees all of them at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from ....errors import CompileError
-from ...ir.graph import Attr, DType, Graph, Node, Value
+from ...ir.graph import CONTROL_FLOW, STRUCTURAL, Attr, DType, Graph, Node, Value
 from . import schemas
 from .attributes import Attrs, read_attributes
 from .external import ExternalFiles
 from .functions import Functions, Key, domain_of, key_of, without
-from .inputs import graph_inputs, tensor_type
+from .inputs import declared_type, graph_inputs, tensor_type
 from .limits import MAX_PROBLEMS, Abandon, Budget, Problem
 from .normalize import RULES, Op, normalize
 from .scope import Scope, in_order
 from .strings import Strings, check_text
-
-# Graph attributes of control flow, in the order of Node.subgraphs.
-_BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
 # Stands in a function's key for its overload when the standard defines it, not the model.
 STANDARD_BODY = "defined by the standard"
@@ -86,13 +83,13 @@ class Importer:
             self.scope.pending[o.name] = Value(o.name)
         self.nodes(proto.node, self.scope)
         for i, o in enumerate(proto.output):
-            graph.outputs.append(self.result(o, f"the graph output {o.name!r}"))
+            graph.outputs.append(self.result(o, f"the graph output {o.name!r}", lambda o: tensor_type(o)[0]))
             if graph.outputs[i] in self.keys:
                 graph.text.keys[i] = self.keys[graph.outputs[i]]
         self.strings.encode(graph)
         return graph
 
-    def result(self, o: onnx.ValueInfoProto, what: str) -> Value:
+    def result(self, o: onnx.ValueInfoProto, what: str, type_of: Callable[[onnx.ValueInfoProto], DType]) -> Value:
         """What a graph output stands for, checked against its declared element type."""
         try:
             v = self.scope.find(o.name)
@@ -100,7 +97,7 @@ class Importer:
                 raise Problem("nothing produces it")
             if v in self.keys:
                 return v
-            declared, _ = tensor_type(o)
+            declared = type_of(o)
             if DType.NONE not in (declared, v.dtype) and declared is not v.dtype:
                 raise Problem(f"it is declared {declared.name}, but its producer gives {v.dtype.name}")
         except Problem as e:
@@ -253,25 +250,32 @@ class Importer:
             if v in self.keys:
                 raise Problem(f"it reads {v.name!r}, the dicts that a ZipMap makes; read the ZipMap's input")
         check_text(op, ins, attrs)
-        subgraphs = [self.subgraph(attrs.pop(name)) for name in _BODIES.get(op, ())]
+        subgraphs = [self.subgraph(attrs.pop(name)) for name in CONTROL_FLOW.get(op, ())]
         if op not in self.operators:
             if not self.expand(op, ins, attrs, outs):
                 self.unsupported.setdefault(op, []).append(self.where)
             return
-        types = self.types(op, ins, attrs, outs, subgraphs)
-        node = Node(op, self.unique(self.where), ins, outs, _plain(attrs), subgraphs)
+        self.graph.nodes.append(self.made(op, ins, attrs, outs, subgraphs))
+
+    def made(
+        self,
+        op: str,
+        ins: list[Value | None],
+        attrs: Attrs,
+        outs: list[Value | None],
+        subgraphs: Sequence[Graph] = (),
+    ) -> Node:
+        if not subgraphs:
+            types = schemas.result_types(op, ins, attrs, len(outs))
+        elif op in STRUCTURAL:
+            types = [DType.NONE] * len(outs)
+        else:
+            results = subgraphs[0].outputs[1:] if op == "Loop" else subgraphs[0].outputs
+            types = [v.dtype for v in results]
         for v, t in zip(outs, types, strict=False):
             if v is not None and v.dtype is DType.NONE:
                 v.dtype = t
-        self.graph.nodes.append(node)
-
-    def types(
-        self, op: str, ins: list[Value | None], attrs: Attrs, outs: list[Value | None], subgraphs: list[Graph]
-    ) -> list[DType]:
-        if subgraphs:
-            results = subgraphs[0].outputs[1:] if op == "Loop" else subgraphs[0].outputs
-            return [v.dtype for v in results]
-        return schemas.result_types(op, ins, attrs, len(outs))
+        return Node(op, self.unique(self.where), ins, outs, _plain(attrs), list(subgraphs))
 
     # --- functions and subgraphs ------------------------------------------------------------------------
 
@@ -321,6 +325,17 @@ class Importer:
             function.node, scope, dict(zip(function.output, outs, strict=False)), key, set(function.input)
         )
 
+    def scan_rows(self, op: Op, body: object, attrs: Attrs) -> None:
+        """A Scan over the leading axis of all inputs; in each step, the Scan of `body` and `attrs` over what it sees."""
+        rows: list[Value | None] = [
+            Value(self.unique(f"{self.where}/row"), v.dtype if v is not None else DType.NONE) for v in op.inputs
+        ]
+        results: list[Value | None] = [Value(self.unique(f"{self.where}/result")) for _ in op.outputs]
+        step = self.made("Scan", rows, attrs, results, [self.subgraph(body)])
+        whole = Graph("rows", [v for v in rows if v], [v for v in results if v], [step], self.graph.symbols)
+        count: Attrs = {"num_scan_inputs": [len(op.inputs)]}
+        self.graph.nodes.append(self.made("Scan", op.inputs, count, op.outputs, [whole]))
+
     def splice(self, op: Op, branch: str) -> None:
         proto = op.attrs[branch]
         assert isinstance(proto, onnx.GraphProto)
@@ -363,10 +378,9 @@ class Importer:
         scope = Scope(self.files, outer_scope.opsets, outer_scope, outer_scope.bound, f"{self.where}/")
         for name in scope.store(proto):
             self.problem(f"the initialiser {name!r} of the subgraph {proto.name!r} is given twice")
-        self.graph = graph = Graph(proto.name, [], [])
+        self.graph = graph = Graph(proto.name, [], [], symbols=outer_graph.symbols)
         for i in proto.input:
-            dtype, shape = tensor_type(i)
-            v = Value(self.unique(scope.prefix + i.name), dtype, shape)
+            v = Value(self.unique(scope.prefix + i.name), declared_type(i))
             if scope.owns(i.name):
                 self.problem(f"the input {i.name!r} of the subgraph {proto.name!r} is given twice")
             scope.values[i.name] = v
@@ -376,7 +390,8 @@ class Importer:
         self.budget.leave()
         self.scope = scope
         graph.outputs = [
-            self.result(o, f"output {o.name!r} of the subgraph of {self.where!r}") for o in proto.output
+            self.result(o, f"output {o.name!r} of the subgraph of {self.where!r}", declared_type)
+            for o in proto.output
         ]
         self.graph, self.scope = outer_graph, outer_scope
         return graph

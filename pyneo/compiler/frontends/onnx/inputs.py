@@ -12,6 +12,16 @@ from .limits import MAX_DIM, MAX_RANK, Problem
 from .tensors import NARROW, Narrow, element_type
 
 
+def declared_type(info: onnx.ValueInfoProto) -> DType:
+    """Element type of a value inside of a subgraph; NONE where none is declared, and for sequences and optionals.
+
+    Shapes declared there are not used: exporters often get them wrong, and inference finds them.
+    """
+    if info.HasField("type") and info.type.WhichOneof("value") in ("sequence_type", "optional_type"):
+        return DType.NONE
+    return tensor_type(info)[0]
+
+
 def tensor_type(info: onnx.ValueInfoProto) -> tuple[DType, tuple[Dim, ...] | None]:
     """Element type and shape of a declared value; NONE and None where nothing is declared.
 

@@ -137,11 +137,17 @@ def _dtype(number: object) -> DType:
 
 @functools.lru_cache(maxsize=1024)
 def _signature(op: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Types of the formal inputs and outputs; a type variable with one choice is that type."""
     domain, _, name = op.rpartition(".")
     s = newest(domain, name)
     if s is None:
         return None
-    return tuple(f.type_str for f in s.inputs), tuple(f.type_str for f in s.outputs)
+    only = {
+        c.type_param_str: next(iter(c.allowed_type_strs))
+        for c in s.type_constraints
+        if len(c.allowed_type_strs) == 1
+    }
+    return tuple(f.type_str for f in s.inputs), tuple(only.get(f.type_str, f.type_str) for f in s.outputs)
 
 
 def _by_schema(op: str, types: list[DType], outputs: int) -> list[DType]:

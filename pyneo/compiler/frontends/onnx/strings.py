@@ -62,7 +62,5 @@ def check_text(op: str, inputs: Iterable[Value | None], attrs: object) -> None:
 
 
 def _values(graph: Graph) -> Iterator[Value]:
-    yield from graph.values()
-    for node in graph.nodes:
-        for sub in node.subgraphs:
-            yield from _values(sub)
+    for part in graph.walk():
+        yield from part.values()

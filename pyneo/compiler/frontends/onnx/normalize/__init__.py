@@ -6,6 +6,7 @@ from __future__ import annotations
 from . import (
     arithmetic,
     constants,
+    control,
     encoders,
     microsoft,
     microsoft_attention,
@@ -23,7 +24,7 @@ __all__ = ["RULES", "Op", "normalize"]
 
 # Importing a topic registers its rules.
 _TOPICS = (
-    arithmetic, constants, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape, svm,
+    arithmetic, constants, control, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape, svm,
     text,
     trees,
 )  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants become constant values; a conditional on a constant becomes the branch taken."""
+"""Constants become constant values."""
 
 from __future__ import annotations
 
@@ -43,12 +43,3 @@ def constant_of_shape(op: Op, b: Emitter) -> None:
     if value.const.size != 1:
         raise Problem(f"attribute 'value' has {value.const.size} elements, expected one")
     op.set_input(1, b.const(value.const.reshape(()), value.dtype))
-
-
-@rule("If")
-def constant_condition(op: Op, b: Emitter) -> bool:
-    condition = op.const(0)
-    if condition is None or condition.size != 1:
-        return False
-    b.splice(op, "then_branch" if condition.reshape(-1)[0] else "else_branch")
-    return True

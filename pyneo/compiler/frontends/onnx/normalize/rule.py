@@ -44,6 +44,9 @@ class Emitter(Protocol):
     def rows_as_dicts(self, output: Value, keys: list[int] | list[str]) -> None:
         """Makes an output one whose rows the user gets as dicts."""
 
+    def scan_rows(self, op: Op, body: object, attrs: Attrs) -> None:
+        """Adds a Scan over the leading axis of the Op's inputs, each step the Scan of `body` and `attrs`."""
+
     def splice(self, op: Op, branch: str) -> None:
         """Puts the nodes of a graph attribute in the node's place; its results become the outputs."""
 
