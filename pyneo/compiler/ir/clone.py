@@ -7,7 +7,7 @@ from pyneo.compiler.ir.graph import Graph, Node, Value
 
 
 def clone_body(body: Graph, arguments: list[Value | None], into: Graph) -> tuple[list[Node], list[Value]]:
-    """(nodes, results) of the body with its inputs replaced by `arguments`; names are new in `into`'s model."""
+    """(nodes, results) of the body with its inputs replaced by `arguments`. Names are new in the model."""
     known = {id(old): new for old, new in zip(body.inputs, arguments, strict=True)}
     nodes = _clone_nodes(body, known, into)
     return nodes, [_mapped(v, known) for v in body.outputs]

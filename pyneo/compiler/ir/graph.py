@@ -20,7 +20,12 @@ from pyneo.compiler.ir.symbols import Symbols
 Attr = list[int] | list[float] | str | list[str]
 
 # Control flow: the attributes that are graphs, in the order of Node.subgraphs.
-CONTROL_FLOW = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",), "SequenceMap": ("body",)}
+CONTROL_FLOW = {
+    "If": ("then_branch", "else_branch"),
+    "Loop": ("body",),
+    "Scan": ("body",),
+    "SequenceMap": ("body",),
+}
 
 # Operators on sequences and optionals: passes/sequences.py resolves them, the core never sees one.
 STRUCTURAL = {

@@ -93,7 +93,9 @@ def _tune(graph: Graph, choice: Choice, reorders: _Reorders) -> None:
     found = _compare(graph, estimated, choice.picked, reorders.measured)
     before = choice.tuning or Tuning(0.0, 0.0, ())
     choice.tuning = Tuning(
-        before.estimated_us + found.estimated_us, before.measured_us + found.measured_us, before.swaps + found.swaps
+        before.estimated_us + found.estimated_us,
+        before.measured_us + found.measured_us,
+        before.swaps + found.swaps,
     )
 
 

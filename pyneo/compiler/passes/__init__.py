@@ -80,7 +80,7 @@ _ROUNDS = 12
 def optimise(
     graph: Graph, passes: list[Pass] = PASSES, progress: Callable[[str], None] | None = None
 ) -> None:
-    """Runs the passes in order, on the model's graph and on every graph below it, until a round changes nothing."""
+    """Runs the passes in order, on the model's graph and all below it, until a round changes nothing."""
     for _ in range(_ROUNDS):
         changed = False
         for rule in passes:

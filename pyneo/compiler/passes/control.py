@@ -138,7 +138,9 @@ def _unroll_scan(graph: Graph, node: Node) -> list[Node] | None:
             assert x is not None
             at = constant(graph, f"{node.name}/at", np.array(trips - 1 - i if reverse else i, np.int64))
             y = Value(graph.fresh_name(f"{node.name}/slice"), x.dtype)
-            nodes.append(Node("Gather", graph.fresh_name(f"{node.name}/gather"), [x, at], [y], {"axis": [axis]}))
+            nodes.append(
+                Node("Gather", graph.fresh_name(f"{node.name}/gather"), [x, at], [y], {"axis": [axis]})
+            )
             slices.append(y)
         made, results = clone_body(body, [*carried, *slices], graph)
         nodes += made
@@ -207,7 +209,7 @@ def _value(v: Value, known: dict[int, np.ndarray]) -> np.ndarray | None:
 
 
 def _slice_of_condition(body: Graph) -> tuple[list[Node] | None, list[int]]:
-    """(nodes that the condition rests on, carried values among their inputs); None if it reads from outside."""
+    """(nodes that the condition rests on, carried values that they read); None if it reads from outside."""
     made = {id(v): n for n in body.nodes for v in n.outputs if v is not None}
     position = {id(v): i for i, v in enumerate(body.inputs)}
     wanted, needed, carried = [body.outputs[0]], set(), set()

@@ -64,7 +64,9 @@ def _set(v: Value | None, dtype: DType, samples: Samples, s: Sampling) -> None:
     if v is None:
         return
     if DType.NONE not in (v.dtype, dtype) and v.dtype is not dtype:
-        raise CompileError(f"output '{v.name}' is declared {v.dtype.name}, but its subgraph gives {dtype.name}")
+        raise CompileError(
+            f"output '{v.name}' is declared {v.dtype.name}, but its subgraph gives {dtype.name}"
+        )
     v.dtype = dtype or v.dtype
     s.set(v, samples)
 
@@ -74,15 +76,7 @@ def _if(node: Node, s: Sampling) -> bool:
     for branch in node.subgraphs:
         changed |= infer_nodes(branch, s)
     first, second = (branch.outputs for branch in node.subgraphs)
-    if not len(first) == len(second) >= len(node.outputs):
-        raise CompileError(
-            f"its branches give {len(first)} and {len(second)} results, the node has {len(node.outputs)} outputs"
-        )
     for i, (v, a, b) in enumerate(zip(node.outputs, first, second, strict=False)):
-        if DType.NONE not in (a.dtype, b.dtype) and a.dtype is not b.dtype:
-            raise CompileError(
-                f"result {i} is {a.dtype.name} in one branch and {b.dtype.name} in the other; make them one type"
-            )
         _set(v, a.dtype or b.dtype, _join(_samples(a, s), _samples(b, s), f"{node.name}.{i}", s), s)
     return changed
 
@@ -90,22 +84,12 @@ def _if(node: Node, s: Sampling) -> bool:
 def _loop(node: Node, s: Sampling) -> bool:
     body = node.subgraphs[0]
     carried = len(body.inputs) - 2
-    if carried < 0 or carried != len(node.inputs[2:]) or len(body.outputs) < 1 + carried:
-        raise CompileError(
-            f"its body has {len(body.inputs)} inputs and {len(body.outputs)} outputs; expected the iteration, the "
-            f"condition and {len(node.inputs[2:])} carried values as inputs, and the condition, the carried values "
-            "and what is stacked as outputs"
-        )
     trips = _trips(node)
-    for v, dtype in zip(body.inputs, (DType.I64, DType.BOOL), strict=False):
-        v.dtype = dtype
-        s.set(v, s.same(()))
-
-    def widen(i: int, result: Value) -> Samples:
-        return _samples(result, s)
-
+    for counter, dtype in zip(body.inputs, (DType.I64, DType.BOOL), strict=False):
+        counter.dtype = dtype
+        s.set(counter, s.same(()))
     starts = list(zip(node.inputs[2:], body.inputs[2:], strict=True))
-    changed = _fixpoint(node, body, starts, body.outputs[1 : 1 + carried], s, widen)
+    changed = _fixpoint(node, body, starts, body.outputs[1 : 1 + carried], s)
     for i, (v, result) in enumerate(zip(node.outputs, body.outputs[1:], strict=False)):
         key = f"{node.name}.{i}"
         if i < carried:
@@ -140,7 +124,6 @@ def _fixpoint(
     starts: Sequence[tuple[Value | None, Value]],
     results: Sequence[Value],
     s: Sampling,
-    widen: Callable[[int, Value], Samples],
 ) -> bool:
     """Infers the body for carried shapes that hold in every iteration. `starts`: (outside, body's input)."""
     for outside, inside in starts:
@@ -165,8 +148,8 @@ def _fixpoint(
         infer_nodes(body, s)
         del s.problems[problems:]
         wider: list[Samples] = [
-            _join(a, widen(i, result), f"{node.name}.in{i}", s) if round_ < _ROUNDS - 2 else
-            (a if _same_shapes(a, widen(i, result)) else None)
+            _join(a, _samples(result, s), f"{node.name}.in{i}", s) if round_ < _ROUNDS - 2 else
+            (a if _same_shapes(a, _samples(result, s)) else None)
             for i, (a, result) in enumerate(zip(assumed, results, strict=True))
         ]  # fmt: skip
         done = all(_same_shapes(a, b) for a, b in zip(assumed, wider, strict=True))
@@ -194,7 +177,11 @@ def _scan(node: Node, s: Sampling) -> bool:
     body = node.subgraphs[0]
     scanned = node.int_attr("num_scan_inputs", 0)
     states = len(node.inputs) - scanned
-    if not 0 < scanned <= len(node.inputs) or len(body.inputs) != len(node.inputs) or len(body.outputs) < states:
+    if (
+        not 0 < scanned <= len(node.inputs)
+        or len(body.inputs) != len(node.inputs)
+        or len(body.outputs) < states
+    ):
         raise CompileError(
             f"it has {len(node.inputs)} inputs, {scanned} of them scanned, and a body of {len(body.inputs)} inputs "
             f"and {len(body.outputs)} outputs; expected a body with as many inputs and an output for each state"
@@ -202,8 +189,7 @@ def _scan(node: Node, s: Sampling) -> bool:
     length: tuple[int, ...] | int = Open
     axes = node.ints_attr("scan_input_axes") or [0] * scanned
     for i, (outside, inside) in enumerate(zip(node.inputs[states:], body.inputs[states:], strict=True)):
-        if outside is None:
-            raise CompileError(f"its input {states + i} is absent")
+        assert outside is not None
         inside.dtype = outside.dtype or inside.dtype
         whole = _samples(outside, s)
         if whole is None:
@@ -216,7 +202,7 @@ def _scan(node: Node, s: Sampling) -> bool:
         length = columns.pop(axis)
         s.set(inside, s.opened(columns, ""))
     starts = list(zip(node.inputs[:states], body.inputs[:states], strict=True))
-    changed = _fixpoint(node, body, starts, body.outputs[:states], s, lambda i, result: _samples(result, s))
+    changed = _fixpoint(node, body, starts, body.outputs[:states], s)
     out_axes = node.ints_attr("scan_output_axes") or []
     for i, (v, result) in enumerate(zip(node.outputs, body.outputs, strict=False)):
         key = f"{node.name}.{i}"

@@ -45,7 +45,12 @@ def fuse_activations(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op not in _WITH_ACT or not node.is_known or node.outputs[0] is None or node.output.dtype is not DType.F32:
+        if (
+            node.op not in _WITH_ACT
+            or not node.is_known
+            or node.outputs[0] is None
+            or node.output.dtype is not DType.F32
+        ):
             continue
         has_residual = node.op in _WITH_RESIDUAL and node.input(3) is not None
         slot = "post_act" if has_residual else "act"
@@ -90,7 +95,9 @@ def fuse_residuals(graph: Graph) -> bool:
         candidates = [
             (v.producer, other)
             for v, other in ((a, b), (b, a))
-            if v.producer is not None and id(v.producer) in position and _takes_residual(v.producer, v)
+            if v.producer is not None
+            and id(v.producer) in position
+            and _takes_residual(v.producer, v)
             and readers.only(v) is add
         ]
         if not candidates:
@@ -125,7 +132,13 @@ def find_silu(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op != "Mul" or len(node.inputs) != 2 or not node.is_known or node.attrs or node.output.dtype is not DType.F32:
+        if (
+            node.op != "Mul"
+            or len(node.inputs) != 2
+            or not node.is_known
+            or node.attrs
+            or node.output.dtype is not DType.F32
+        ):
             continue
         for x, gate in (node.inputs, node.inputs[::-1]):
             sigmoid = producer(gate, "Sigmoid") or producer(gate, "HardSigmoid")

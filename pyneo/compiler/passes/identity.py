@@ -105,6 +105,7 @@ def merge_transposes(graph: Graph) -> bool:
             changed = True
             continue
         x = node.inputs[0]
+        assert x is not None
         moved = [p for p in perm if x.dims[p] != 1]
         if moved == sorted(moved) and perm != sorted(perm):
             shape = constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))

@@ -21,7 +21,13 @@ def fold_batch_norm(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op not in _CONVS or not node.is_known or node.outputs[0] is None or not _plain(node) or node.const(1) is None:
+        if (
+            node.op not in _CONVS
+            or not node.is_known
+            or node.outputs[0] is None
+            or not _plain(node)
+            or node.const(1) is None
+        ):
             continue
         norm = readers.only(node.output)
         if norm is None or norm.op != "BatchNormalization" or norm.inputs[0] is not node.output:
@@ -71,7 +77,13 @@ def fold_scales(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op not in _CONVS or not node.is_known or node.outputs[0] is None or not _plain(node) or node.const(1) is None:
+        if (
+            node.op not in _CONVS
+            or not node.is_known
+            or node.outputs[0] is None
+            or not _plain(node)
+            or node.const(1) is None
+        ):
             continue
         if node.input(2) is not None and node.const(2) is None:
             continue
@@ -120,7 +132,13 @@ def gemm_to_matmul(graph: Graph) -> bool:
     """Gemm with constant B: MatMul with alpha, beta and transposes folded into weights and bias."""
     changed = False
     for node in graph.nodes:
-        if node.op != "Gemm" or not node.is_known or node.const(1) is None or node.int_attr("transA", 0) or not _plain_gemm(node):
+        if (
+            node.op != "Gemm"
+            or not node.is_known
+            or node.const(1) is None
+            or node.int_attr("transA", 0)
+            or not _plain_gemm(node)
+        ):
             continue
         x, b, c = node.inputs[0], node.const(1), node.input(2)
         assert x is not None and b is not None
@@ -154,7 +172,13 @@ def matmul_bias(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or not _plain(node) or node.input(2) is not None:
+        if (
+            node.op != "MatMul"
+            or not node.is_known
+            or node.outputs[0] is None
+            or not _plain(node)
+            or node.input(2) is not None
+        ):
             continue
         b = node.const(1)
         if b is None or b.ndim != 2 or node.output.dtype is not DType.F32:

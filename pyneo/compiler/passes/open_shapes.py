@@ -24,7 +24,7 @@ def result_types(node: Node) -> list[DType]:
     return schema_types(node.op, node.inputs, node.attrs, len(node.outputs))
 
 
-def dims_by_data(node: Node, samples: int) -> list[Pattern | None] | None:
+def dims_by_data(node: Node) -> list[Pattern | None] | None:
     """A pattern for each of the first outputs; None if nothing is certain."""
     rule = _RULES.get(node.op)
     return rule(node) if rule is not None else None
@@ -36,7 +36,10 @@ def _dims(v: Value | None) -> Pattern | None:
         return None
     if not v.samples:
         return [int(d) for d in v.shape]
-    return [sizes if len(set(sizes)) > 1 else sizes[0] for sizes in zip(*(s.shape for s in v.samples), strict=True)]
+    return [
+        sizes if len(set(sizes)) > 1 else sizes[0]
+        for sizes in zip(*(s.shape for s in v.samples), strict=True)
+    ]
 
 
 def _rank(v: Value | None) -> int | None:
@@ -72,10 +75,9 @@ def _at_axis(dims: Pattern | None, axis: int) -> list[Pattern | None] | None:
     return [dims]
 
 
-def _unique(node: Node) -> list[Pattern | None] | None:
-    axis, dims = node.ints_attr("axis"), _dims(node.inputs[0])
-    values = [[Open]] if axis is None else _at_axis(dims, axis[0])
-    return [values[0] if values else None, [Open], [Open], [Open]]
+def _unique(node: Node) -> list[Pattern | None]:
+    found = _compress(node)
+    return [found[0] if found else None, [Open], [Open], [Open]]
 
 
 def _reshape(node: Node) -> list[Pattern | None] | None:
@@ -163,6 +165,12 @@ def _scalar(node: Node) -> list[Pattern | None]:
     return [[]]
 
 
+def _affine(node: Node) -> list[Pattern | None] | None:
+    """[N, H, W, 2] of a size [N, C, H, W], [N, D, H, W, 3] of a size of five."""
+    length = _length(node.inputs[1])
+    return [[Open] * length] if length else None
+
+
 _RULES: dict[str, Callable[[Node], list[Pattern | None] | None]] = {
     "NonZero": _non_zero,
     "Compress": _compress,
@@ -185,7 +193,7 @@ _RULES: dict[str, Callable[[Node], list[Pattern | None] | None]] = {
     "OneHot": _one_hot,
     "Split": _split,
     "Unsqueeze": _unsqueeze,
-    "AffineGrid": lambda node: [[Open] * _affine_rank(node)] if _affine_rank(node) else None,
+    "AffineGrid": _affine,
     "SequenceLength": _scalar,
     "OptionalHasElement": _scalar,
 } | {f"Reduce{kind}": _reduce for kind in (
@@ -225,8 +233,3 @@ def _recurrent(node: Node, dim: Callable[[str], tuple[int, ...]]) -> dict[int, P
     for pattern in at_batch.values():
         pattern[1] = known
     return {i: at_batch[i] for i, v in there.items() if v.shape is None}
-
-
-def _affine_rank(node: Node) -> int:
-    """[N, H, W, 2] of a size [N, C, H, W], [N, D, H, W, 3] of a size of five."""
-    return _length(node.inputs[1]) or 0

@@ -159,7 +159,7 @@ def _give_up(node: Node, s: Sampling, failed: set[int]) -> None:
 def _leave_open(node: Node, s: Sampling) -> None:
     """Dims that data decides become symbols of their own; shapes of unknown rank stay open."""
     s.data_dependent = True
-    patterns = dims_by_data(node, s.count)
+    patterns = dims_by_data(node)
     for o, (v, t) in enumerate(zip(node.outputs, result_types(node), strict=True)):
         if v is None:
             continue
@@ -238,7 +238,7 @@ def _same_in_samples(node: Node) -> bool:
         return True
     for v in outputs:
         first = v.samples[0].value
-        if first is None or not all(x.apart and np.array_equal(x.value, first) for x in v.samples):
+        if first is None or not all(x.apart and np.array_equal(first, x.value) for x in v.samples):  # type: ignore[arg-type]
             return False
     for v in outputs:
         v.const, v.producer = v.samples[0].value, None

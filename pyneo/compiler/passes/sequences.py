@@ -41,8 +41,8 @@ def resolve_sequences(graph: Graph) -> bool:
 def refuse_unresolved(graph: Graph) -> None:
     """CompileError naming every operator on sequences or optionals that is left."""
     problems = [
-        f"node '{n.name}' ({n.op}): the structure of its sequence or optional is decided at run time; give the "
-        "loops that build it a constant trip count, or fix the shapes that it is split from with shapes={...}"
+        f"node '{n.name}' ({n.op}): the structure of its sequence or optional is decided at run time; give "
+        "the loops that build it a constant trip count, or fix the shapes that it is split from with shapes={...}"
         for n in graph.all_nodes()
         if n.op in STRUCTURAL
     ]
@@ -158,7 +158,9 @@ def _insert_position(b: _Builder, n: int) -> int | Value:
     if v.const is not None:
         at = int(v.const.reshape(-1)[0])
         if not -n <= at <= n:
-            raise CompileError(f"node '{b.node.name}' ({b.node.op}): position {at} is outside of a sequence of {n}")
+            raise CompileError(
+                f"node '{b.node.name}' ({b.node.op}): position {at} is outside of a sequence of {n}"
+            )
         return at + n if at < 0 else at
     table = b.const(np.concatenate([np.arange(n), np.arange(n + 1)]).astype(np.int64))
     index = b.emit("Cast", [v], DType.I64, {"to": [int(DType.I64)]})
@@ -205,7 +207,9 @@ def _split(b: _Builder) -> bool:
     if x is None or x.shape is None:
         return False
     if not -len(x.shape) <= axis < len(x.shape):
-        raise CompileError(f"node '{b.node.name}' ({b.node.op}): axis {axis} is outside of rank {len(x.shape)}")
+        raise CompileError(
+            f"node '{b.node.name}' ({b.node.op}): axis {axis} is outside of rank {len(x.shape)}"
+        )
     whole = x.shape[axis]
     squeeze = split is None and not b.node.int_attr("keepdims", 1)
     if split is not None and split.shape is not None and len(split.shape) == 1:
@@ -219,7 +223,9 @@ def _split(b: _Builder) -> bool:
         if step is None or not isinstance(whole, int):
             return False
         if step < 1:
-            raise CompileError(f"node '{b.node.name}' ({b.node.op}): parts of {step} are asked for; expected 1 or more")
+            raise CompileError(
+                f"node '{b.node.name}' ({b.node.op}): parts of {step} are asked for; expected 1 or more"
+            )
         numbers = [step] * (whole // step) + ([whole % step] if whole % step else [])
         count, sizes = len(numbers), b.const(np.array(numbers, np.int64))
     if count > _MOST_PARTS or count == 0:
@@ -255,7 +261,8 @@ def _map(b: _Builder) -> bool:
         assert v is not None
         if v.parts is not None and len(v.parts) < len(first):
             raise CompileError(
-                f"node '{b.node.name}' ({b.node.op}): its sequences have {len(first)} and {len(v.parts)} tensors"
+                f"node '{b.node.name}' ({b.node.op}): its sequences have {len(first)} and {len(v.parts)} "
+                "tensors"
             )
         rows.append(v.parts if v.parts is not None else [v] * len(first))
     body = b.node.subgraphs[0]
@@ -320,7 +327,14 @@ def _split_if(graph: Graph, node: Node) -> bool:
     for i in reversed(range(len(node.outputs))):
         a, c = (branch.outputs[i] if i < len(branch.outputs) else None for branch in node.subgraphs)
         y = node.outputs[i]
-        if a is None or c is None or y is None or a.parts is None or c.parts is None or len(a.parts) != len(c.parts):
+        if (
+            a is None
+            or c is None
+            or y is None
+            or a.parts is None
+            or c.parts is None
+            or len(a.parts) != len(c.parts)
+        ):
             continue
         y.parts = [Value(graph.fresh_name(y.name), p.dtype, producer=node) for p in a.parts]
         y.producer = None

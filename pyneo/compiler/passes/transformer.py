@@ -122,7 +122,13 @@ def find_layer_norm(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in list(graph.nodes):
-        if node.op != "Div" or node.attrs or not node.is_known or len(node.inputs) != 2 or node.output.dtype is not DType.F32:
+        if (
+            node.op != "Div"
+            or node.attrs
+            or not node.is_known
+            or len(node.inputs) != 2
+            or node.output.dtype is not DType.F32
+        ):
             continue
         found = _centred_over_deviation(node)
         if found is None:
@@ -219,7 +225,12 @@ def find_attention(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for softmax in list(graph.nodes):
-        if softmax.op != "Softmax" or not softmax.is_known or softmax.output.dtype is not DType.F32 or len(softmax.output.dims) != 4:
+        if (
+            softmax.op != "Softmax"
+            or not softmax.is_known
+            or softmax.output.dtype is not DType.F32
+            or len(softmax.output.dims) != 4
+        ):
             continue
         if softmax.int_attr("axis", -1) not in (-1, 3):
             continue

@@ -16,6 +16,7 @@ from ...ir.graph import CONTROL_FLOW, STRUCTURAL, Attr, DType, Graph, Node, Valu
 from . import schemas
 from .attributes import Attrs, read_attributes
 from .external import ExternalFiles
+from .flow import check_flow
 from .functions import Functions, Key, domain_of, key_of, without
 from .inputs import declared_type, graph_inputs, tensor_type
 from .limits import MAX_PROBLEMS, Abandon, Budget, Problem
@@ -89,7 +90,9 @@ class Importer:
         self.strings.encode(graph)
         return graph
 
-    def result(self, o: onnx.ValueInfoProto, what: str, type_of: Callable[[onnx.ValueInfoProto], DType]) -> Value:
+    def result(
+        self, o: onnx.ValueInfoProto, what: str, type_of: Callable[[onnx.ValueInfoProto], DType]
+    ) -> Value:
         """What a graph output stands for, checked against its declared element type."""
         try:
             v = self.scope.find(o.name)
@@ -272,6 +275,7 @@ class Importer:
         else:
             results = subgraphs[0].outputs[1:] if op == "Loop" else subgraphs[0].outputs
             types = [v.dtype for v in results]
+        check_flow(op, ins, attrs, outs, subgraphs)
         for v, t in zip(outs, types, strict=False):
             if v is not None and v.dtype is DType.NONE:
                 v.dtype = t
@@ -326,9 +330,10 @@ class Importer:
         )
 
     def scan_rows(self, op: Op, body: object, attrs: Attrs) -> None:
-        """A Scan over the leading axis of all inputs; in each step, the Scan of `body` and `attrs` over what it sees."""
+        """A Scan over the leading axis of all inputs; each step is the Scan of `body` and `attrs`."""
         rows: list[Value | None] = [
-            Value(self.unique(f"{self.where}/row"), v.dtype if v is not None else DType.NONE) for v in op.inputs
+            Value(self.unique(f"{self.where}/row"), v.dtype if v is not None else DType.NONE)
+            for v in op.inputs
         ]
         results: list[Value | None] = [Value(self.unique(f"{self.where}/result")) for _ in op.outputs]
         step = self.made("Scan", rows, attrs, results, [self.subgraph(body)])

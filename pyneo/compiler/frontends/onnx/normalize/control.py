@@ -22,8 +22,8 @@ def scan_over_batch(op: Op, b: Emitter) -> bool:
     """Until operator set 8 every input had a batch axis before the others, and each entry a length."""
     if op.input(0) is not None:
         raise Problem(
-            "input 0, the length of each sequence of the batch, is not supported; convert the model to operator "
-            "set 9 or newer, or leave the lengths out"
+            "input 0, the length of each sequence of the batch, is not supported; convert the model to "
+            "operator set 9 or newer, or leave the lengths out"
         )
     scanned = op.take_int("num_scan_inputs", 1)
     attrs: Attrs = {"num_scan_inputs": [scanned]}
