@@ -94,7 +94,10 @@ Status Builder::add_operands(const ModelNode& n) {
 void Builder::drop_node(const ModelNode& n) {
   for (int32_t o = 0; o < n.n_out; ++o) {
     const int32_t id = n.outputs[o];
-    if (id >= 0) locals_[local_of_[id] - 1].written = false;
+    if (id < 0) continue;
+    Local& y = locals_[local_of_[id] - 1];
+    y.written = false;
+    y.place = Place{Place::kFixed, 0, 0};  // the plan's place for a model's output is no slot of this segment
   }
   if (!operands_.resize(nodes_[nodes_.size() - 1].operands) || !nodes_.resize(nodes_.size() - 1)) return;  // only shrinks
 }

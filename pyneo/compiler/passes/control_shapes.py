@@ -131,7 +131,7 @@ def _fixpoint(
             continue
         if inside.dtype not in (DType.NONE, outside.dtype):
             raise CompileError(
-                f"'{inside.name}' is declared {inside.dtype.name} in its body, but starts as {outside.dtype.name}"
+                f"'{inside.name}' is {inside.dtype.name} in its body, but starts as {outside.dtype.name}"
             )
         inside.dtype = outside.dtype
     assumed: list[Samples] = [
@@ -177,15 +177,6 @@ def _scan(node: Node, s: Sampling) -> bool:
     body = node.subgraphs[0]
     scanned = node.int_attr("num_scan_inputs", 0)
     states = len(node.inputs) - scanned
-    if (
-        not 0 < scanned <= len(node.inputs)
-        or len(body.inputs) != len(node.inputs)
-        or len(body.outputs) < states
-    ):
-        raise CompileError(
-            f"it has {len(node.inputs)} inputs, {scanned} of them scanned, and a body of {len(body.inputs)} inputs "
-            f"and {len(body.outputs)} outputs; expected a body with as many inputs and an output for each state"
-        )
     length: tuple[int, ...] | int = Open
     axes = node.ints_attr("scan_input_axes") or [0] * scanned
     for i, (outside, inside) in enumerate(zip(node.inputs[states:], body.inputs[states:], strict=True)):

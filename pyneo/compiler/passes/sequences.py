@@ -42,7 +42,8 @@ def refuse_unresolved(graph: Graph) -> None:
     """CompileError naming every operator on sequences or optionals that is left."""
     problems = [
         f"node '{n.name}' ({n.op}): the structure of its sequence or optional is decided at run time; give "
-        "the loops that build it a constant trip count, or fix the shapes that it is split from with shapes={...}"
+        "the loops that build it a constant trip count, or fix the shapes that it is split from with "
+        "shapes={...}"
         for n in graph.all_nodes()
         if n.op in STRUCTURAL
     ]
@@ -108,7 +109,7 @@ class _Builder:
         at = int(v.const.reshape(-1)[0])
         if not -count <= at < count:
             raise CompileError(
-                f"node '{self.node.name}' ({self.node.op}): position {at} is outside of a sequence with {count} places"
+                f"node '{self.node.name}' ({self.node.op}): position {at} is outside of a sequence of {count}"
             )
         return at % count if count else 0
 

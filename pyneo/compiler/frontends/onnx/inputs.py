@@ -13,9 +13,9 @@ from .tensors import NARROW, Narrow, element_type
 
 
 def declared_type(info: onnx.ValueInfoProto) -> DType:
-    """Element type of a value inside of a subgraph; NONE where none is declared.
+    """Element type of a value inside of a subgraph; NONE where none is declared, and of what is no tensor.
 
-    NONE for sequences and optionals, too. Shapes declared there are not used: exporters often get them wrong, and inference finds them.
+    Shapes declared there are not used: exporters often get them wrong, and inference finds them.
     """
     if info.HasField("type") and info.type.WhichOneof("value") in ("sequence_type", "optional_type"):
         return DType.NONE
