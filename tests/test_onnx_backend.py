@@ -3,8 +3,7 @@
 
 A case is in scope unless the importer says that it needs an operator the core lacks or a type that pyneo
 does not compute with; every case in scope must pass. Counts are printed at the end of the run
-(tests/conftest.py). Where a graph input decides a shape, and so cannot be left open in a static plan, it
-is given as a constant, and the count says how often that was done.
+(tests/conftest.py). Inputs that decide shapes are inputs: they are known when the model runs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 import pyneo
 from pyneo.compiler.frontends.onnx import load_onnx
@@ -29,7 +27,6 @@ OUT_OF_SCOPE = (
     "only tensors are supported",
     "no arithmetic in pyneo",
     "looks into them",  # strings, which pyneo moves and compares only
-    "runs over a batch",  # Scan of operator set 8, as Scan itself
 )
 
 _RESIDUE = "the reference's rounding leaves 2e-7 where pyneo gives the exact 0; the suite allows 1e-7"
@@ -65,62 +62,18 @@ def predict(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
     return list(y) if isinstance(y, tuple) else [y]
 
 
-def with_constants(model: onnx.ModelProto, inputs: Arrays, wanted: Callable[[np.ndarray], bool]) -> tuple:
-    """The model with those inputs made initialisers, and the inputs that are left."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    stored = {t.name for t in model.graph.initializer}
-    left: Arrays = []
-    for info, x in zip([i for i in model.graph.input if i.name not in stored], inputs, strict=True):
-        if wanted(x):
-            t = numpy_helper.from_array(x, info.name)
-            t.data_type = info.type.tensor_type.elem_type  # bfloat16 comes as uint16
-            changed.graph.initializer.append(t)
-        else:
-            left.append(x)
-    return changed, left
-
-
-# What may be given as a constant, least first: indices and shapes; any scalar or vector; everything.
-LEVELS: list[Callable[[np.ndarray], bool]] = [
-    lambda x: x.ndim <= 1 and x.dtype.kind in "iub",
-    lambda x: x.ndim <= 1,
-    lambda x: True,
-]
-
-
 class Tally:
     """What became of the cases of one test."""
 
     def __init__(self) -> None:
-        self.total = self.in_scope = self.passed = self.constants = 0
+        self.total = self.in_scope = self.passed = 0
         self.failures: list[str] = []
 
     def run(self, case: Case) -> None:
         self.total += 1
-        constants = 0
-
-        def backend(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
-            nonlocal constants
-            try:
-                return predict(model, inputs)
-            except pyneo.CompileError as e:
-                if "is not known" not in str(e):
-                    raise
-            for level, wanted in enumerate(LEVELS):
-                changed, left = with_constants(model, inputs, wanted)
-                constants = 1
-                try:
-                    return predict(changed, left)
-                except pyneo.CompileError as e:
-                    if level == len(LEVELS) - 1 or "is not known" not in str(e):
-                        raise
-            raise AssertionError("the last level returns or raises")
-
         try:
-            check(case, backend)
+            check(case, predict)
             self.passed += 1
-            self.constants += constants
             if case.name in EXCLUDED:
                 self.failures.append(f"{case.name}: passes, so take it off the list of exclusions")
         except Exception as e:
@@ -140,7 +93,7 @@ def test_backend_suite(kind: str, part: int, record_property: Callable[[str, obj
     tally = Tally()
     for case in [c for c in cases() if c.kind == kind][part :: SLICES if kind == "node" else 1]:
         tally.run(case)
-    record_property("onnx_backend", (kind, tally.passed, tally.in_scope, tally.total, tally.constants))
+    record_property("onnx_backend", (kind, tally.passed, tally.in_scope, tally.total))
     assert not tally.failures, "\n".join(tally.failures)
 
 

@@ -25,7 +25,6 @@ TOLERANCES = {"SqueezeNet_fp16": (2.0**-7, 2.0**-10)}
 CLASSIFIERS = ("ImageClassifier", "mnist_8/model", "model_quantized", "SqueezeNet_fp16", "magika")
 # This decoder adds a mask over the keys of one batch entry: onnxruntime refuses any other batch too.
 BATCH_OF_ONE = "random_decoder"
-CONTROL_FLOW = "silero_vad_16k_op15"
 
 
 def _known() -> list[Path]:
@@ -36,7 +35,7 @@ def _id(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-RUNNABLE = [p for p in _known() if p.stem != CONTROL_FLOW]
+RUNNABLE = _known()
 
 
 def _reference(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -99,14 +98,6 @@ def test_a_model_with_open_dims_agrees_with_onnxruntime_at_other_sizes(path: Pat
         got = model.predict(feeds)
         for info, reference in zip(peer.get_outputs(), peer.run(None, feeds), strict=True):
             np.testing.assert_allclose(got[info.name], reference, rtol=1e-3, atol=1e-5, err_msg=info.name)
-
-
-@needs_models
-def test_a_model_that_needs_control_flow_is_refused_by_the_name_of_its_operator() -> None:
-    path = MODELS / "onnx" / CONTROL_FLOW / f"{CONTROL_FLOW}.onnx"
-    with pytest.raises(pyneo.CompileError) as refused:
-        pyneo.compile(path)
-    assert any("If" in problem.replace(":", " ").split() for problem in refused.value.problems), refused.value
 
 
 @needs_models

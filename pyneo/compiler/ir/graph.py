@@ -251,9 +251,8 @@ class Graph:
         """Consumers of every value, in order; a node that reads a value twice is listed once."""
         users: dict[Value, list[Node]] = {}
         for node in self.nodes:
-            for v in dict.fromkeys(node.inputs):
-                if v is not None:
-                    users.setdefault(v, []).append(node)
+            for v in dict.fromkeys(with_parts(node.inputs)):
+                users.setdefault(v, []).append(node)
             for v in captured(node):
                 users.setdefault(v, []).append(node)
         return users
@@ -287,6 +286,14 @@ class Graph:
         self.nodes = [n for n in self.nodes if id(n) not in gone]
 
 
+def with_parts(values: Iterable[Value | None]) -> Iterator[Value]:
+    """The values that are there, and the tensors of those that are resolved sequences."""
+    for v in values:
+        if v is not None:
+            yield v
+            yield from v.parts or ()
+
+
 def captured(node: Node) -> list[Value]:
     """Values of outer graphs that a control-flow node's subgraphs read."""
     if not node.subgraphs:
@@ -297,6 +304,6 @@ def captured(node: Node) -> list[Value]:
         own.update(id(v) for v in graph.inputs)
         for n in graph.nodes:
             own.update(id(v) for v in n.outputs if v is not None)
-            read.update((id(v), v) for v in n.inputs if v is not None and not v.is_const)
-        read.update((id(v), v) for v in graph.outputs if not v.is_const)
+            read.update((id(v), v) for v in with_parts(n.inputs) if not v.is_const)
+        read.update((id(v), v) for v in with_parts(graph.outputs) if not v.is_const)
     return [v for key, v in read.items() if key not in own]

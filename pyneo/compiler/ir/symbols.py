@@ -27,8 +27,9 @@ _PRIMES = (
     (7, 11, 13, 17, 19, 137, 139, 149, 151, 157, 163, 167),
     (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069),
 )
-# Of dims that data decides; larger than the primes above and the steps between them.
-_OPEN_PRIMES = [n for n in range(191, 3000) if all(n % d for d in range(2, 55))]
+# Of dims that data decides: sizes in the samples, in cycles of coprime lengths.
+_OPEN_PRIMES = [n for n in range(11, 600) if all(n % d for d in range(2, min(n, 26)))]
+_OPEN_CYCLES = (_OPEN_PRIMES[40:63], _OPEN_PRIMES[:19], _OPEN_PRIMES[19:36], _OPEN_PRIMES[63:92])
 
 
 @dataclass
@@ -87,10 +88,8 @@ class Symbols:
         """Sizes in the samples of a dim that data decides; `key` says which: the same key, the same dim."""
         sizes = self.opened.get(key)
         if sizes is None:
-            # Coprime cycles: no two dims have the same sizes until there are millions.
             i = len(self.opened)
-            cycles = (_OPEN_PRIMES[:97], _OPEN_PRIMES[97:186], _OPEN_PRIMES[186:269], _OPEN_PRIMES[269:348])
-            sizes = tuple(c[i % len(c)] for c in cycles)
+            sizes = tuple(c[i % len(c)] for c in _OPEN_CYCLES)
             self.opened[key] = sizes
             self.names.setdefault(sizes, f"?{i}")
         return sizes

@@ -74,6 +74,7 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
     index = {id(v): i for i, v in enumerate(values)}
     inputs = {id(v): i for i, v in enumerate(graph.inputs)}
     outputs = {id(v): i for i, v in enumerate(graph.outputs)}
+    results = {id(v) for g in graphs[1:] for v in g.outputs}
 
     tensors = b""
     records = []
@@ -91,7 +92,7 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
         else:
             storage, offset = _ARENA, memory.offsets[i]
         if graph.is_dynamic and storage != _CONST:
-            dims, size = _open_dims(graph, v, storage == _INPUT), 0
+            dims, size = _open_dims(graph, v, storage == _INPUT, id(v) in results), 0
         else:
             dims, size = list(v.dims), stored_bytes(v)
         rank = len(dims) if v.shape is not None else _OPEN_RANK
@@ -145,10 +146,15 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
     return header + b"".join(body), weights.tobytes()
 
 
-def _open_dims(graph: Graph, v: Value, is_input: bool) -> list[int]:
-    """Dims of a tensor that is shaped at run time: an input's symbols by number, other tensors' all open."""
+def _open_dims(graph: Graph, v: Value, is_input: bool, is_result: bool) -> list[int]:
+    """Dims of a tensor that is shaped at run time: an input's symbols by number, other tensors' all open.
+
+    A subgraph's result keeps its fixed dims: they are those of what is stacked of it when it never runs.
+    """
     if v.shape is None:
         return []
+    if is_result:
+        return [d if isinstance(d, int) else _OPEN for d in v.shape]
     if not is_input:
         return [_OPEN] * len(v.shape)
     numbers = {name: -1 - i for i, name in enumerate(graph.symbols.bounds)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import Graph, Node, Value
+from pyneo.compiler.ir.graph import Graph, Node, Value, with_parts
 
 
 class Readers:
@@ -13,7 +13,7 @@ class Readers:
 
     def __init__(self, graph: Graph) -> None:
         self._users = graph.users()
-        self._outputs = {id(v) for v in graph.outputs}
+        self._outputs = {id(v) for v in with_parts(graph.outputs)}
 
     def of(self, v: Value) -> list[Node]:
         return self._users.get(v, [])
