@@ -172,6 +172,11 @@ class Node:
         return all(v is None or v.shape is not None for v in [*self.inputs, *self.outputs])
 
     @property
+    def is_static(self) -> bool:
+        """Whether every dim of all that it reads and writes is a number."""
+        return all(v is None or v.is_static for v in [*self.inputs, *self.outputs])
+
+    @property
     def output(self) -> Value:
         """The first output; of an operator whose first output is optional, the first that is there."""
         return next(v for v in self.outputs if v is not None)

@@ -19,9 +19,7 @@ _WINDOW = ("strides", "pads", "dilations", "auto_pad")
 
 
 def fuse_blocks(graph: Graph, target: Target) -> None:
-    """Makes blocks where the target has a kernel for them. Static graphs only: shapes decide what pays."""
-    if graph.is_dynamic:
-        return
+    """Makes blocks where the target has a kernel for them. Of fixed shapes only: they decide what pays."""
     readers = Readers(graph)
     for wide in list(graph.nodes):
         deep = readers.only(wide.output) if _is_pointwise(wide) else None
@@ -30,7 +28,7 @@ def fuse_blocks(graph: Graph, target: Target) -> None:
 
 
 def _is_pointwise(node: Node) -> bool:
-    if node.op != "Conv" or not _plain_epilogue(node) or node.int_attr("group", 1) != 1:
+    if node.op != "Conv" or not node.is_static or not _plain_epilogue(node) or node.int_attr("group", 1) != 1:
         return False
     weights = node.const(1)
     if weights is None or weights.ndim != 4 or weights.shape[2:] != (1, 1):
@@ -39,7 +37,7 @@ def _is_pointwise(node: Node) -> bool:
 
 
 def _is_depthwise(node: Node) -> bool:
-    if node.op != "Conv" or not _plain_epilogue(node):
+    if node.op != "Conv" or not node.is_static or not _plain_epilogue(node):
         return False
     weights = node.const(1)
     return weights is not None and weights.shape[1] == 1 and node.int_attr("group", 1) == weights.shape[0]

@@ -46,7 +46,7 @@ def turn_whole(graph: Graph) -> bool:
     """Reshape [B, H, T, D] to [B * H, T, D], Transpose, Reshape to [B, H, D, T]: one Transpose."""
     changed = False
     for node in graph.nodes:
-        turn = producer(node.input(0), "Transpose") if node.op == "Reshape" else None
+        turn = producer(node.input(0), "Transpose") if node.op == "Reshape" and node.is_known else None
         merge = producer(turn.inputs[0], "Reshape") if turn is not None else None
         x = merge.inputs[0] if merge is not None else None
         if turn is None or x is None or len(x.dims) != 4 or turn.ints_attr("perm") != [0, 2, 1]:
@@ -63,7 +63,7 @@ def find_head_attention(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for softmax in list(graph.nodes):
-        if softmax.op != "Softmax" or softmax.output.dtype is not DType.F32:
+        if softmax.op != "Softmax" or not softmax.is_known or softmax.output.dtype is not DType.F32:
             continue
         rank = len(softmax.output.dims)
         if rank not in (3, 4) or softmax.int_attr("axis", -1) not in (-1, rank - 1):
@@ -272,7 +272,7 @@ def pack_heads(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in list(graph.nodes):
-        if node.op != "Attention" or len(node.outputs) != 1 or len(node.inputs) not in (3, 4):
+        if node.op != "Attention" or not node.is_known or len(node.outputs) != 1 or len(node.inputs) not in (3, 4):
             continue
         sources = [_packed(v) for v in node.inputs[:3]]
         back = readers.only(node.output)

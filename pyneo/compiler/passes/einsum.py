@@ -18,7 +18,7 @@ def einsum_to_matmul(graph: Graph) -> bool:
     """Rewrites every Einsum of one or two operands that no letter sums alone and none repeats in."""
     changed = False
     for node in list(graph.nodes):
-        if node.op != "Einsum" or node.output.dtype not in _TYPES:
+        if node.op != "Einsum" or not node.is_known or node.output.dtype not in _TYPES:
             continue
         terms = _terms(node)
         if terms is None:

@@ -15,7 +15,7 @@ def fold_pads(graph: Graph) -> bool:
     """Zeros that Pad puts around an image are the convolution's own padding."""
     changed = False
     for node in graph.nodes:
-        if node.op != "Conv" or node.str_attr("auto_pad", "NOTSET") != "NOTSET":
+        if node.op != "Conv" or not node.is_known or node.str_attr("auto_pad", "NOTSET") != "NOTSET":
             continue
         pad = producer(node.inputs[0], "Pad")
         if pad is None or pad.str_attr("mode", "constant") != "constant" or pad.input(3) is not None:
@@ -42,7 +42,7 @@ def find_group_norm(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for norm in list(graph.nodes):
-        if norm.op != "InstanceNormalization" or norm.output.dtype is not DType.F32:
+        if norm.op != "InstanceNormalization" or not norm.is_known or norm.output.dtype is not DType.F32:
             continue
         found = _grouped(norm, readers)
         if found is None:
@@ -117,7 +117,7 @@ def shuffle_by_weights(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if node.op != "DepthToSpace" or node.str_attr("mode", "DCR") != "CRD":
+        if node.op != "DepthToSpace" or not node.is_known or node.str_attr("mode", "DCR") != "CRD":
             continue
         conv = producer(node.inputs[0], "Conv")
         if conv is None or readers.only(conv.output) is not node or conv.int_attr("group", 1) != 1:

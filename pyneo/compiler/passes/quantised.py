@@ -53,6 +53,8 @@ def quantised_products(graph: Graph) -> bool:
     changed = False
     readers = Readers(graph)
     for node in list(graph.nodes):
+        if not node.is_known:
+            continue
         if node.op == "QLinearConv":
             changed |= _qlinear_conv(_Rewrite(graph, node))
         elif node.op == "QLinearMatMul":
@@ -149,7 +151,7 @@ def round_in_place(graph: Graph) -> bool:
     """DequantizeLinear of QuantizeLinear by the same constants: x / scale rounded, cut, times scale."""
     changed = False
     for node in list(graph.nodes):
-        if node.op != "DequantizeLinear":
+        if node.op != "DequantizeLinear" or not node.is_known:
             continue
         q = producer(node.inputs[0], "QuantizeLinear")
         parameters = None if q is None else _same_parameters(q, node)
@@ -189,7 +191,7 @@ def dequantize_early(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in list(graph.nodes):
-        if node.op != "DequantizeLinear" or scalar(node.input(1)) is None or node.input(0) is None:
+        if node.op != "DequantizeLinear" or not node.is_known or scalar(node.input(1)) is None or node.input(0) is None:
             continue
         moved = node.inputs[0]
         assert moved is not None
