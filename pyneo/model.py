@@ -349,7 +349,8 @@ def _infos(
         named = len(spec.shape) == len(shape)
         if spec.dtype == "string" and dtype != _INT64:
             raise PackageError(f"{name!r} has no int64 codes for its strings; compile the model again")
-        if spec.keys and shape[-1:] != (len(spec.keys),):
+        # An open dim is compared when there are rows (Call.decode).
+        if spec.keys and (not shape or (shape[-1] >= 0 and shape[-1] != len(spec.keys))):
             raise PackageError(
                 f"{name!r} has {len(spec.keys)} keys for other columns; compile the model again"
             )

@@ -91,6 +91,10 @@ class Call:
                 if y.size and (y.min() < 0 or y.max() >= len(table)):
                     raise ModelError("an output holds the code of no string; compile the model again")
                 y = np.array([table[code] for code in y.reshape(-1).tolist()], str).reshape(y.shape)
+            if keys and y.shape[-1:] != (len(keys),):
+                raise ModelError(
+                    f"an output has shape {list(y.shape)} for {len(keys)} keys; compile the model again"
+                )
             found.append([dict(zip(keys, row, strict=True)) for row in _rows(y, len(keys))] if keys else y)
         return found
 

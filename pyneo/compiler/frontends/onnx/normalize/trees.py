@@ -41,35 +41,42 @@ class Forest:
     roots: list[int] = field(default_factory=list)
 
     def add(self, root: int, branch: Callable[[int], Branch]) -> None:
-        """Adds the tree under a key (or ~leaf). Problem if a node is reached twice."""
-        seen: set[int] = set()
-        self.roots.append(0)
-        at = len(self.roots) - 1
-        # What is still to be placed, with the (node, column) entries that shall point at it; -1: the root.
-        todo: list[tuple[int, list[tuple[int, int]]]] = [(root, [(-1, at)])]
+        """Adds the tree under a key (or ~leaf). Paths may join. Problem if one leads back to itself."""
+        branches: dict[int, Branch] = {}
+        placed: dict[int, int] = {}  # key: its first node, or where a branch without tests leads to
+        done: list[int] = []  # keys, children before parents
+        open_keys: set[int] = set()
+        todo = [(root, False)]
         while todo:
-            key, places = todo.pop()
-            if key >= 0:
-                if key in seen:
-                    raise Problem(f"its tree {at} reaches a node twice; a tree has one path to every node")
-                seen.add(key)
-                b = branch(key)
-                first = len(self.nodes)
-                for i, (test, split) in enumerate(b.tests):
-                    self.nodes.append([b.feature, test | b.nan_is_true * _NAN_IS_TRUE, 0, first + i + 1])
-                    self.splits.append(split)
-                if b.tests:
-                    todo.append((b.other, [(len(self.nodes) - 1, 3)]))
-                    todo.append((b.then, [(first + i, 2) for i in range(len(b.tests))]))
-                    key = first
-                else:
-                    todo.append((b.other, places))
-                    continue
-            for node, column in places:
-                if node < 0:
-                    self.roots[column] = key
-                else:
-                    self.nodes[node][column] = key
+            key, children_done = todo.pop()
+            if children_done:
+                open_keys.discard(key)
+                done.append(key)
+            elif key in open_keys:
+                raise Problem(f"its tree {len(self.roots)} has a path that leads back to where it has been")
+            elif key >= 0 and key not in branches:
+                b = branches[key] = branch(key)
+                open_keys.add(key)
+                todo += [(key, True), (b.other, False)] + ([(b.then, False)] if b.tests else [])
+
+        def place(child: int) -> int:
+            while child >= 0 and not branches[child].tests:
+                child = branches[child].other
+            return child if child < 0 else placed[child]
+
+        at = len(self.nodes)
+        for key in reversed(done):  # parents first
+            if branches[key].tests:
+                placed[key] = at
+                at += len(branches[key].tests)
+        for key in reversed(done):
+            b = branches[key]
+            for i, (test, split) in enumerate(b.tests):
+                last = i == len(b.tests) - 1
+                follow = place(b.other) if last else placed[key] + i + 1
+                self.nodes.append([b.feature, test | b.nan_is_true * _NAN_IS_TRUE, place(b.then), follow])
+                self.splits.append(split)
+        self.roots.append(place(root))
 
 
 def _numbers(values: Sequence[float]) -> np.ndarray:
