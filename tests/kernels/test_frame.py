@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import BLOCK, PLAIN, accepting, check, each_tier
+from tests.kernels.compare import BLOCK, PLAIN, accepting, check, each_wide_tier
 from tests.kernels.harness import Node
 
 LAYOUTS = [BLOCK, PLAIN, PLAIN]
@@ -17,7 +17,7 @@ def pad(shape, pads, mode="constant", value=None):
     return Node("Pad", [x, np.array(pads), None if value is None else np.float32([value])], {"mode": mode})
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("value", [None, -1.5])
 @pytest.mark.parametrize(
     "shape,pads",
@@ -34,7 +34,7 @@ def test_constant(shape, pads, value, tier):
     check(pad(shape, pads, value=value), "f32_pad", tier, LAYOUTS, BLOCK, rtol=0, atol=0)
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("mode", ["reflect", "edge"])
 @pytest.mark.parametrize(
     "shape,pads", [((2, 21, 5, 7), [0, 0, 4, 6, 0, 0, 3, 1]), ((1, 16, 30), [0, 0, 9, 0, 0, 2])]
@@ -43,7 +43,7 @@ def test_repeated(shape, pads, mode, tier):
     check(pad(shape, pads, mode), "f32_pad", tier, LAYOUTS, BLOCK, rtol=0, atol=0)
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize(
     "node",
     [

@@ -90,7 +90,7 @@ REDUCTIONS = [
 
 
 @each_tier
-@pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare"])
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"])
 @pytest.mark.parametrize("shape,axes,keep", REDUCTIONS, ids=str)
 def test_reduce(op, shape, axes, keep, tier):
     node = Node(op, [draw(*shape), np.array(axes, np.int64)], {"keepdims": keep})

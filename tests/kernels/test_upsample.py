@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import BLOCK, accepting, check, each_tier
+from tests.kernels.compare import BLOCK, accepting, check, each_tier, each_wide_tier
 from tests.kernels.harness import PLAIN, Node
 
 FLOOR = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -49,7 +49,7 @@ def test_others_are_not_repeated(factors, attrs, tier):
 COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("mode", ["linear", "cubic", "nearest"])
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("factors", [(2, 2), (1.7, 0.6), (3, 1), (0.2, 0.15)])
@@ -58,7 +58,7 @@ def test_any_weights(factors, coordinates, mode, tier):
     check(node(factors, attrs), "f32_resample", tier, LAYOUTS, BLOCK, rtol=1e-4, atol=1e-2)
 
 
-@each_tier
+@each_wide_tier
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 @pytest.mark.parametrize("extra", [{"antialias": 1}, {"exclude_outside": 1}, {"cubic_coeff_a": -0.5}])
 def test_any_sizes(extra, mode, tier):
@@ -67,7 +67,7 @@ def test_any_sizes(extra, mode, tier):
     check(resize, "f32_resample", tier, [*LAYOUTS, PLAIN], BLOCK)
 
 
-@each_tier
+@each_wide_tier
 def test_a_region_or_a_policy_is_refused(tier):
     x = np.zeros((1, 16, 4, 4), np.float32)
     crop = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}

@@ -53,7 +53,7 @@ void exchange(Nest* n, int i, int j) {
 
 // Drops axes of one, orders by the destination's steps, joins axes that are one run on both sides, and
 // brings the two that move together to the end.
-void collapse(Nest* n) {
+PN_COLD __attribute__((noinline)) void collapse(Nest* n) {
   int r = 0;
   for (int i = 0; i < n->rank; ++i) {
     if (n->dims[i] != 1) exchange(n, r++, i);
@@ -120,7 +120,7 @@ void copy_inner(const Nest& n, const float* x, float* y, int64_t begin, int64_t 
   }
 }
 
-void walk(const Nest& n, const Pool& pool, const float* x, float* y) {
+__attribute__((noinline)) void walk(const Nest& n, const Pool& pool, const float* x, float* y) {
   const int outer = n.rank - 2;
   int64_t items = 1;
   for (int i = 0; i < outer; ++i) items *= n.dims[i];
@@ -168,7 +168,7 @@ Status run(const void* state, RunContext& c) {
 // --- what a node's axes are ------------------------------------------------------------------------
 
 // One axis of the walk for each axis of a tensor: steps in elements, a blocked tensor's channels in blocks.
-void steps_of(const TensorDesc& t, int64_t* steps) {
+PN_COLD void steps_of(const TensorDesc& t, int64_t* steps) {
   int64_t step = t.layout == Layout::kPlain ? 1 : kVec;
   for (int i = t.shape.rank - 1; i >= 0; --i) {
     steps[i] = step;  // of channels: the step between blocks
@@ -182,7 +182,7 @@ bool layout_fits(const TensorDesc& t) {
 
 // y's axes in order, each with the axis of x that it is. False where the channels of both sides are
 // blocked and are not the same axis.
-bool fill_permuted(const TensorDesc& x, const TensorDesc& y, const int* perm, State* s) {
+PN_COLD __attribute__((noinline)) bool fill_permuted(const TensorDesc& x, const TensorDesc& y, const int* perm, State* s) {
   int64_t from[kMaxRank], to[kMaxRank];
   const bool x_blocked = x.layout != Layout::kPlain, y_blocked = y.layout != Layout::kPlain;
   const int rank = y.shape.rank;
@@ -234,7 +234,7 @@ bool fill_permuted(const TensorDesc& x, const TensorDesc& y, const int* perm, St
   return true;
 }
 
-bool fill_transpose(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill_transpose(const KernelQuery& q, State* s) {
   const int rank = q.in[0]->shape.rank;
   const Ints perm = q.attrs.ints("perm");
   int p[kMaxRank];
@@ -247,7 +247,7 @@ bool fill_transpose(const KernelQuery& q, State* s) {
 }
 
 template <Layout to>
-bool fill_reorder(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill_reorder(const KernelQuery& q, State* s) {
   const int p[kMaxRank] = {0, 1, 2, 3, 4, 5, 6, 7};
   return q.in[0]->dtype == DType::kF32 && q.in[0]->shape == q.out[0]->shape && q.out[0]->layout == to && q.in[0]->layout != to &&
          fill_permuted(*q.in[0], *q.out[0], p, s);
@@ -256,7 +256,7 @@ bool fill_reorder(const KernelQuery& q, State* s) {
 // Blocks of pixels and channels: (image, depth, block row, block column, row, column). Blocked only where
 // `depth` is whole blocks and the innermost of the deep side's channels (mode DCR).
 template <bool to_space>
-bool fill_blocks(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill_blocks(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   const TensorDesc &deep = to_space ? x : y, &wide = to_space ? y : x;
   if (!layout_fits(x) || x.layout != y.layout || dtype_size(x.dtype) != 4 || x.shape.rank != 4) return false;
@@ -279,7 +279,7 @@ bool fill_blocks(const KernelQuery& q, State* s) {
 }
 
 // Images and channels stay, pixels take another shape: the bytes of a blocked tensor do not move.
-bool fill_reshape(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill_reshape(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   if (x.layout != kBlocked || y.layout != kBlocked || !layout_fits(x) || !layout_fits(y)) return false;
   if (x.shape[0] != y.shape[0] || x.shape[1] != y.shape[1]) return false;
@@ -291,17 +291,17 @@ bool fill_reshape(const KernelQuery& q, State* s) {
 
 // A walk whose inner loop is scalar is the reference's as well; it is taken where it saves a reorder.
 template <bool (*fill)(const KernelQuery&, State*)>
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill(q, &s);
 }
 template <bool (*fill)(const KernelQuery&, State*)>
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "a change of order was prepared for operands it does not accept");
 }
 template <bool (*fill)(const KernelQuery&, State*)>
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   State s;
   const float bytes = static_cast<float>(q.in[0]->bytes() + q.out[0]->bytes());
   if (!fill(q, &s)) return 0.3f + bytes * 5e-4f;

@@ -23,7 +23,7 @@ struct State {
   Edge mode;
 };
 
-bool fill(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   const int rank = x.shape.rank;
   if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || (rank != 3 && rank != 4)) return false;
@@ -53,12 +53,12 @@ bool fill(const KernelQuery& q, State* s) {
                                        s->columns - s->left - s->width < s->width);
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill(q, &s);
 }
-float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes() + q.out[0]->bytes()) * 4e-5f + 0.3f; }
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes() + q.out[0]->bytes()) * 4e-5f + 0.3f; }
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "Pad was prepared for operands it does not accept");
 }

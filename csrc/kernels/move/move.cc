@@ -23,7 +23,7 @@ struct Runs {
 };
 
 // The whole tensor and its parts along `axis`, all in one layout.
-bool fill_runs(const KernelQuery& q, const TensorDesc& whole, const TensorDesc* const* parts, int count, Runs* r) {
+PN_COLD bool fill_runs(const KernelQuery& q, const TensorDesc& whole, const TensorDesc* const* parts, int count, Runs* r) {
   const Shape& s = whole.shape;
   int64_t axis = q.attrs.i64("axis", 0);
   if (axis < 0) axis += s.rank;
@@ -76,11 +76,11 @@ void copy_runs(const Runs& r, const Pool& pool, uint8_t* whole, int64_t extent, 
   }
 }
 
-bool accepts_concat(const KernelQuery& q) {
+PN_COLD bool accepts_concat(const KernelQuery& q) {
   Runs r;
   return fill_runs(q, *q.out[0], q.in, q.n_in, &r);
 }
-Status prepare_concat(const KernelQuery& q, void* state) {
+PN_COLD Status prepare_concat(const KernelQuery& q, void* state) {
   if (fill_runs(q, *q.out[0], q.in, q.n_in, static_cast<Runs*>(state))) return Status::kOk;
   return fail(Status::kInternal, "Concat was prepared for operands it does not accept");
 }
@@ -89,11 +89,11 @@ Status run_concat(const void* state, RunContext& c) {
   copy_runs(r, *c.pool, c.out[0]->as<uint8_t>(), c.out[0]->dim(r.axis), c.in, c.n_in, true);
   return Status::kOk;
 }
-bool accepts_split(const KernelQuery& q) {
+PN_COLD bool accepts_split(const KernelQuery& q) {
   Runs r;
   return fill_runs(q, *q.in[0], q.out, q.n_out, &r);
 }
-Status prepare_split(const KernelQuery& q, void* state) {
+PN_COLD Status prepare_split(const KernelQuery& q, void* state) {
   if (fill_runs(q, *q.in[0], q.out, q.n_out, static_cast<Runs*>(state))) return Status::kOk;
   return fail(Status::kInternal, "Split was prepared for operands it does not accept");
 }
@@ -103,7 +103,7 @@ Status run_split(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   int64_t bytes = 0;
   for (int i = 0; i < q.n_in; ++i) bytes += q.has(i) ? q.in[i]->bytes() : 0;
   return static_cast<float>(bytes) * 8e-5f + 0.1f;

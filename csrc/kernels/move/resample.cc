@@ -52,7 +52,7 @@ bool read_mode(const Attrs& a, ResampleMode* m) {
   return false;
 }
 
-bool fill(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || x.shape.rank != 4) return false;
   *s = State{};
@@ -79,20 +79,20 @@ bool fill(const KernelQuery& q, State* s) {
 
 int64_t table_bytes(const State& s, int i) { return round_up(s.axis[i].out * (8 + 4 * int64_t{s.taps[i]}), 64); }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill(q, &s);
 }
-float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 1.2e-4f + 1; }
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 1.2e-4f + 1; }
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "Resize was prepared for operands it does not accept");
 }
-int64_t scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t scratch_bytes(const KernelQuery& q) {
   State s;
   return fill(q, &s) ? table_bytes(s, 0) + table_bytes(s, 1) : 0;
 }
-int64_t thread_scratch_bytes(const KernelQuery& q) { return q.in[0]->shape[3] * kVec * static_cast<int64_t>(sizeof(float)); }
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) { return q.in[0]->shape[3] * kVec * static_cast<int64_t>(sizeof(float)); }
 
 // Positions and weights of an axis; nearest is one tap of weight 1.
 struct Table {

@@ -26,7 +26,7 @@ bool reads_quotient(const Attrs& a) {
   return mode == "half_pixel" && (rounding == "round_prefer_floor" || rounding == "round_prefer_ceil");
 }
 
-bool fill(const KernelQuery& q, State* s) {
+PN_COLD bool fill(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || x.shape.rank != 4) return false;
   if (q.attrs.str("mode", "nearest") != "nearest" || !reads_quotient(q.attrs) || q.attrs.ints("axes").size > 0) return false;
@@ -47,12 +47,12 @@ bool fill(const KernelQuery& q, State* s) {
   return true;
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill(q, &s);
 }
-float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 4e-5f + 0.1f; }
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 4e-5f + 0.1f; }
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "Resize was prepared for operands it does not accept");
 }

@@ -95,7 +95,7 @@ struct RowState {
 
 bool plain_f32(const TensorDesc* t) { return t->dtype == DType::kF32 && t->layout == Layout::kPlain; }
 
-bool fill_rows(const KernelQuery& q, int form, RowState* s) {
+PN_COLD __attribute__((noinline)) bool fill_rows(const KernelQuery& q, int form, RowState* s) {
   const Form& f = kForms[form];
   const Shape& x = q.in[0]->shape;
   for (int i = 0; i < q.n_in; ++i) {
@@ -150,12 +150,12 @@ Status run_rows(const void* state, RunContext& c) {
 }
 
 template <int F>
-bool accepts_rows(const KernelQuery& q) {
+PN_COLD bool accepts_rows(const KernelQuery& q) {
   RowState s;
   return fill_rows(q, F, &s);
 }
 template <int F>
-Status prepare_rows(const KernelQuery& q, void* state) {
+PN_COLD Status prepare_rows(const KernelQuery& q, void* state) {
   if (fill_rows(q, F, static_cast<RowState*>(state))) return Status::kOk;
   return fail(Status::kInternal, "%s was prepared for operands it does not accept", kForms[F].op);
 }
@@ -171,7 +171,7 @@ struct PlaneState {
   bool blocked;
 };
 
-bool fill_planes(const KernelQuery& q, By by, PlaneState* s) {
+PN_COLD __attribute__((noinline)) bool fill_planes(const KernelQuery& q, By by, PlaneState* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   const Shape& n = x.shape;
   if (x.dtype != DType::kF32 || n.rank < 2 || x.layout != y.layout || q.n_out != 1) return false;
@@ -219,7 +219,7 @@ void block(const PlaneState& s, const float* x, float* y, const float* const* p,
 }
 
 // Mean and mean square of what is left, of each channel of a block.
-PN_INLINE void channel_moments(const float* x, int64_t plane, float* mean, float* square) {
+__attribute__((noinline)) void channel_moments(const float* x, int64_t plane, float* mean, float* square) {
   const float count = static_cast<float>(plane);
   VF a[4] = {}, b[4] = {};
   int64_t i = 0;
@@ -278,7 +278,7 @@ Status run_groups(const PlaneState& s, RunContext& c) {
   return Status::kOk;
 }
 
-int64_t planes_scratch(const KernelQuery& q) {
+PN_COLD int64_t planes_scratch(const KernelQuery& q) {
   return q.in[0]->layout == Layout::kPlain ? 0 : q.in[0]->shape[0] * round_up(q.in[0]->shape[1], kVec) * 2 * static_cast<int64_t>(sizeof(float));
 }
 
@@ -322,17 +322,17 @@ Status run_planes(const void* state, RunContext& c) {
 }
 
 template <By by>
-bool accepts_planes(const KernelQuery& q) {
+PN_COLD bool accepts_planes(const KernelQuery& q) {
   PlaneState s;
   return fill_planes(q, by, &s);
 }
 template <By by>
-Status prepare_planes(const KernelQuery& q, void* state) {
+PN_COLD Status prepare_planes(const KernelQuery& q, void* state) {
   if (fill_planes(q, by, static_cast<PlaneState*>(state))) return Status::kOk;
   return fail(Status::kInternal, "a normalisation was prepared for operands it does not accept");
 }
 
-float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 1e-4f + 0.1f; }
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 1e-4f + 0.1f; }
 
 }  // namespace
 }  // namespace PN_TIER

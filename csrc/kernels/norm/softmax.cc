@@ -72,12 +72,12 @@ void column(const float* x, float* y, int64_t n, int64_t step, int64_t lanes, bo
   }
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   return q.in[0]->dtype == DType::kF32 && q.in[0]->layout == Layout::kPlain && q.out[0]->layout == Layout::kPlain;
 }
-float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 2e-4f + 0.1f; }
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 2e-4f + 0.1f; }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   const Shape& x = q.in[0]->shape;
   int axis = 0;
   if (x.rank > 0) PN_TRY(normalize_axis("Softmax", q.attrs.i64("axis", -1), x.rank, &axis));

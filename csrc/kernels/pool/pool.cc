@@ -96,19 +96,19 @@ void row(const State& s, const float* x, float* y, int64_t oh) {
   }
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   const TensorDesc& x = *q.in[0];
   return x.dtype == DType::kF32 && x.layout == kBlocked && q.out[0]->layout == kBlocked && q.n_out == 1 &&
          (x.shape.rank == 3 || x.shape.rank == 4);
 }
 
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   const double taps = static_cast<double>(q.attrs.ints("kernel_shape").size > 0 ? q.attrs.ints("kernel_shape")[0] : 3);
   return static_cast<float>(static_cast<double>(q.out[0]->bytes()) * (2e-5 + taps * taps * 1e-5) +
                             static_cast<double>(q.in[0]->bytes()) * 3e-5 + 0.2);
 }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   State& s = *static_cast<State*>(state);
   Window v;
   PN_TRY(read_window("Pool", q.attrs, q.in[0]->shape, nullptr, true, &v));

@@ -13,9 +13,10 @@ namespace {
 
 constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 
-enum class Kind : uint8_t { kSum, kMean, kMax, kSquares };
+enum class Kind : uint8_t { kSum, kMean, kMax, kSquares, kNorm };
 
 struct State {
+  Kind kind;
   int64_t outer, length, inner;
   int64_t channels;  // of a blocked input whose output is plain; else 0
 };
@@ -65,15 +66,29 @@ __attribute__((noinline)) float row(const float* x, int64_t n) {
   return r;
 }
 
-template <Kind kind>
+// A mean is a sum, a norm a sum of squares; what is left is done to the result.
+PN_INLINE VF column_of(Kind kind, const float* x, int64_t length, int64_t step, int lanes) {
+  if (kind == Kind::kMax) return column<Kind::kMax>(x, length, step, lanes);
+  if (kind == Kind::kSum || kind == Kind::kMean) return column<Kind::kSum>(x, length, step, lanes);
+  return column<Kind::kSquares>(x, length, step, lanes);
+}
+PN_INLINE float row_of(Kind kind, const float* x, int64_t n) {
+  if (kind == Kind::kMax) return row<Kind::kMax>(x, n);
+  return kind == Kind::kSum || kind == Kind::kMean ? row<Kind::kSum>(x, n) : row<Kind::kSquares>(x, n);
+}
+
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
-  const float scale = kind == Kind::kMean ? 1.0f / static_cast<float>(s.length) : 1.0f;
+  const float scale = s.kind == Kind::kMean ? 1.0f / static_cast<float>(s.length) : 1.0f;
+  const bool root = s.kind == Kind::kNorm;
   if (s.inner == 1) {
     spread(*c.pool, s.outer, s.length, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) y[i] = row<kind>(x + i * s.length, s.length) * scale;
+      for (int64_t i = begin; i < end; ++i) {
+        const float v = row_of(s.kind, x + i * s.length, s.length) * scale;
+        y[i] = root ? __builtin_sqrtf(v) : v;
+      }
     });
     return Status::kOk;
   }
@@ -82,7 +97,8 @@ Status run(const void* state, RunContext& c) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t o = i / strips, at = i % strips * kVec;
       const int lanes = s.inner - at < kVec ? static_cast<int>(s.inner - at) : kVec;
-      const VF v = column<kind>(x + o * s.length * s.inner + at, s.length, s.inner, lanes) * scale;
+      VF v = column_of(s.kind, x + o * s.length * s.inner + at, s.length, s.inner, lanes) * scale;
+      if (root) v = vsqrt(v);
       if (s.channels == 0) {
         float* to = y + o * s.inner + at;
         lanes == kVec ? store(to, v) : store_n(to, v, lanes);
@@ -97,7 +113,7 @@ Status run(const void* state, RunContext& c) {
 }
 
 // Marks the axes to reduce; false where they are not known.
-bool read_axes(const KernelQuery& q, bool global, bool* reduced) {
+PN_COLD __attribute__((noinline)) bool read_axes(const KernelQuery& q, bool global, bool* reduced) {
   const Shape& x = q.in[0]->shape;
   for (int i = 0; i < x.rank; ++i) reduced[i] = global && i >= 2;
   if (global) return true;
@@ -119,7 +135,7 @@ bool read_axes(const KernelQuery& q, bool global, bool* reduced) {
 }
 
 template <bool global>
-bool fill(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   bool reduced[kMaxRank];
   if (x.dtype != DType::kF32 || x.shape.rank < 1 || !read_axes(q, global, reduced)) return false;
@@ -148,23 +164,24 @@ bool fill(const KernelQuery& q, State* s) {
 }
 
 template <bool global>
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill<global>(q, &s);
 }
-template <bool global>
-Status prepare(const KernelQuery& q, void* state) {
+template <bool global, Kind kind>
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
+  static_cast<State*>(state)->kind = kind;
   if (fill<global>(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "a reduction was prepared for operands it does not accept");
 }
-float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 4e-5f + 0.2f; }
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 4e-5f + 0.2f; }
 
 }  // namespace
 }  // namespace PN_TIER
 
 #define PN_ROW(name, op, global, kind)                                                                             \
   {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::State), PN_TIER::accepts<global>, PN_TIER::cost, nullptr, nullptr,       \
-   nullptr, nullptr, PN_TIER::prepare<global>, PN_TIER::run<PN_TIER::Kind::kind>}
+   nullptr, nullptr, PN_TIER::prepare<global, PN_TIER::Kind::kind>, PN_TIER::run}
 
 PN_KERNEL_TABLE(reduce)
 PN_KERNEL_ROWS(reduce) = {
@@ -174,6 +191,7 @@ PN_KERNEL_ROWS(reduce) = {
     PN_ROW("f32_reduce_sum", "ReduceSum", false, kSum),
     PN_ROW("f32_reduce_max", "ReduceMax", false, kMax),
     PN_ROW("f32_reduce_sum_square", "ReduceSumSquare", false, kSquares),
+    PN_ROW("f32_reduce_l2", "ReduceL2", false, kNorm),
 };
 PN_KERNEL_COUNT(reduce);
 
