@@ -196,7 +196,11 @@ class _Reorders:
     def estimate(self, v: Value, frm: Layout, to: Layout) -> float:
         if free_reorder(v, max(frm, to)):
             return 0.0
-        return 0.5 + 2 * _bytes(v) * _REORDER_US_PER_BYTE
+        block, channels = max(frm, to, 1), max(v.dims[1], 1)
+        padded = -(-channels // block) * block
+        # Fewer channels than a block are moved one by one.
+        rate = _REORDER_US_PER_BYTE * (2 if channels < block else 1)
+        return 0.5 + _bytes(v) * (1 + padded / channels) * rate
 
     def measured(self, v: Value, frm: Layout, to: Layout) -> float:
         if self._tuner is None or free_reorder(v, max(frm, to)):
