@@ -18,11 +18,15 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
   const int64_t w_step = walk.w_step;
   const char* ahead = reinterpret_cast<const char*>(f.ahead);
   for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
-    const int64_t lanes = a + 1 == walk.a_count ? walk.last : walk.lanes;
+    const bool last = a + 1 == walk.a_count;
+    const int64_t lanes = last ? walk.last : walk.lanes;
+    const int64_t to_next = last ? kCols * walk.pixel - a * walk.a_step : walk.a_step;
     const float* xb = x;
     for (int64_t b = 0; b < walk.b_count; ++b, xb += walk.b_step) {
       const float* xc = xb;
       for (int64_t c = 0; c < walk.c_count; ++c, xc += walk.c_step) {
+        // What the next channel block, or the next tile, reads here: a pixel a lane, into L1.
+        const char* near = reinterpret_cast<const char*>(xc + to_next);
         const char* base[kRows][kBases];
         PN_UNROLL for (int r = 0; r < kRows; ++r) {
           PN_UNROLL for (int g = 0; g < kBases; ++g) {
@@ -49,10 +53,9 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
         for (; left >= 2; left -= 2) {
           __builtin_prefetch(ahead, 0, 2);
           ahead += 64;
-          // Pixels of the next tile, which follow those of this one: a pixel a lane, into L1.
-          PN_UNROLL for (int i = 0; i < kVec / 8; ++i) {
-            __builtin_prefetch(base[0][0] + kCols * kVec * 4 + (lanes - left) * (kVec - 1) * 4 + i * 64, 0, 3);
-          }
+          __builtin_prefetch(near, 0, 3);
+          __builtin_prefetch(near + pixel, 0, 3);
+          near += 2 * pixel;
           step(0);
           step(1);
           advance(2);

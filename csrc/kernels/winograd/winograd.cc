@@ -296,7 +296,7 @@ PN_COLD float cost(const KernelQuery& q) {
   double us = 0;
   if (kReady) {
     const double bytes = channels * vec_out * kVec * 4 * kPositions, l2 = static_cast<double>(q.target->l2_bytes);
-    us += images * blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 8 ? 40e3 : 15e3);
+    us += images * blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 8 ? 30e3 : 15e3);
   } else {
     work += blocks * channels * vec_out * 550;
     us += images * blocks * channels * kTaps * vec_out * kVec * 4 / 40e3;
