@@ -173,12 +173,16 @@ Status run(const void* state, RunContext& c) {
   const float* z = c.has(3) ? c.in[3]->as<const float>() : nullptr;
   float* y = c.out[0]->as<float>();
   const int64_t blocks = ceil_div(s.channels, kVec), taps = s.kh * s.kw, row = s.ow * kVec;
+#if defined(__AVX2__) || defined(__aarch64__)
   const auto body = s.dw > 1 || s.sw > 2       ? rows<0, 0>
                     : s.kw == 3 && s.sw == 1 ? rows<3, 1>
                     : s.kw == 3              ? rows<3, 2>
                     : s.kw == 5 && s.sw == 1 ? rows<5, 1>
                     : s.kw == 5              ? rows<5, 2>
                                              : rows<0, 0>;
+#else
+  const auto body = rows<0, 0>;  // vectors of two registers gain nothing from windows known ahead
+#endif
   // Items are output rows of all blocks; a range is cut at block borders.
   spread(*c.pool, s.batch * blocks * s.oh, row * (1 + taps / 4), [&](int64_t begin, int64_t end, int) {
     while (begin < end) {
