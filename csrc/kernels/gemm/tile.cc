@@ -33,36 +33,22 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
             base[r][g] = reinterpret_cast<const char*>(xc + r * walk.row + 3 * g * walk.pixel);
           }
         }
-        const auto step = [&](int lane) __attribute__((always_inline)) {
+        // Not unrolled: a lane is work enough for a loop's overhead to hide behind.
+        for (int64_t left = lanes; left > 0; --left) {
+          __builtin_prefetch(ahead, 0, 2);
+          ahead += 32;
+          __builtin_prefetch(near, 0, 3);
+          near += pixel;
           VF wv[kVecs];
-          PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + lane * w_step + v * kVec);
+          PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + v * kVec);
+          w += w_step;
           PN_UNROLL for (int r = 0; r < kRows; ++r) {
             PN_UNROLL for (int q = 0; q < kCols; ++q) {
-              const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel + lane * 4));
+              const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel));
               PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r * kCols + q][v] += xv * wv[v];
             }
+            PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += 4;
           }
-        };
-        const auto advance = [&](int n) __attribute__((always_inline)) {
-          w += n * w_step;
-          PN_UNROLL for (int r = 0; r < kRows; ++r) {
-            PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += n * 4;
-          }
-        };
-        int64_t left = lanes;
-        for (; left >= 2; left -= 2) {
-          __builtin_prefetch(ahead, 0, 2);
-          ahead += 64;
-          __builtin_prefetch(near, 0, 3);
-          __builtin_prefetch(near + pixel, 0, 3);
-          near += 2 * pixel;
-          step(0);
-          step(1);
-          advance(2);
-        }
-        if (left > 0) {
-          step(0);
-          advance(1);
         }
       }
     }

@@ -52,7 +52,7 @@ struct Finish {
   bool clamp_act, clamp_post;
   float act_lo, act_hi, post_lo, post_hi;
   int64_t out_vec, out_pixel, out_row;  // strides of y and z
-  // What will be wanted soon: 64 bytes of it are fetched into L2 every second reduction index.
+  // What will be wanted soon: 32 bytes of it are fetched into L2 every reduction index.
   // Never dereferenced; w itself does where there is nothing to fetch.
   const float* ahead;
 };
