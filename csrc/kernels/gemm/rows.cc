@@ -46,7 +46,12 @@ void tile(const Steps& s, const char* a, const char* w, const char* from, char* 
   int64_t k = s.k;
   for (; k >= kUnroll; k -= kUnroll) {
     for (int64_t i = s.ahead_lines; i > 0; --i, ahead += kLine) __builtin_prefetch(ahead, 0, 2);
-    PN_UNROLL for (int u = 0; u < kUnroll; ++u) one();
+    if (kVecs == kRowVecs) {
+      PN_UNROLL for (int u = 0; u < kUnroll; ++u) one();
+    } else {  // narrow panels come last: their code is kept small
+#pragma GCC unroll 1
+      for (int u = 0; u < kUnroll; ++u) one();
+    }
   }
   for (; k > 0; --k) one();
   PN_UNROLL for (int r = 0; r < kRows; ++r) {

@@ -6,7 +6,7 @@ namespace PN_TIER {
 namespace {
 
 template <int kRows, int kCols, int kVecs>
-void tile(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
+__attribute__((noinline)) void tile(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
   // A pointer for every third pixel: the two between are reached by scaled addressing, so that a
   // tile needs 5 address registers and not 14.
   constexpr int kBases = (kCols + 2) / 3, kPixels = kRows * kCols;
@@ -71,42 +71,71 @@ void tile(const Walk& walk, const float* x, const float* w, const Finish& f, flo
   }
 }
 
-template <int kVecs>
-TileFn row_fn(int cols) {
+// Panels of one vector come last if at all. Their large tiles are two small ones, which have multiply-adds
+// enough in flight, and half of the code.
+template <int kCols>
+void two_narrow_rows(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
+  tile<1, kCols, 1>(walk, x, w, f, y, z);
+  tile<1, kCols, 1>(walk, x + walk.row, w, f, y + f.out_row, z != nullptr ? z + f.out_row : nullptr);
+}
+#if defined(__AVX512F__)
+template <int kLeft, int kRight>
+void narrow_row(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
+  const int64_t at = kLeft * f.out_pixel;
+  tile<1, kLeft, 1>(walk, x, w, f, y, z);
+  tile<1, kRight, 1>(walk, x + kLeft * walk.pixel, w, f, y + at, z != nullptr ? z + at : nullptr);
+}
+#endif
+
+template <int kCols>
+TileFn row_fn(int vecs) {
+#if defined(__AVX512F__)
+  if constexpr (kCols > 7) {
+    return vecs == 2 ? tile<1, kCols, 2> : narrow_row<(kCols + 1) / 2, kCols / 2>;
+  }
+#endif
+  return vecs == 2 ? tile<1, kCols, 2> : tile<1, kCols <= 7 ? kCols : 1, 1>;
+}
+
+TileFn one_row(int cols, int vecs) {
 #define PN_CASE(n) \
   case n:          \
-    return tile<1, n, kVecs>;
+    return row_fn<n>(vecs);
   switch (cols) {
     PN_CASE(1)
 #if !defined(__AVX512F__) && !defined(__AVX2__) && !defined(__aarch64__)
-    default: return tile<1, 2, kVecs>;
+    default: return row_fn<2>(vecs);
 #else
     PN_CASE(2) PN_CASE(3) PN_CASE(4) PN_CASE(5)
 #if !defined(__AVX512F__)
-    default: return tile<1, 6, kVecs>;
+    default: return row_fn<6>(vecs);
 #else
     PN_CASE(6) PN_CASE(7) PN_CASE(8) PN_CASE(9) PN_CASE(10) PN_CASE(11) PN_CASE(12) PN_CASE(13)
-    default: return tile<1, 14, kVecs>;
+    default: return row_fn<14>(vecs);
 #endif
 #endif
   }
 #undef PN_CASE
 }
 
-template <int kVecs>
-TileFn two_row_fn(int cols) {
+template <int kCols>
+TileFn two_row_fn(int vecs) {
+  return vecs == 2 ? tile<2, kCols, 2> : two_narrow_rows<kCols>;
+}
+
+TileFn two_rows(int cols, int vecs) {
 #if defined(__AVX512F__)
   switch (cols) {
-    case 4: return tile<2, 4, kVecs>;
-    case 5: return tile<2, 5, kVecs>;
-    case 6: return tile<2, 6, kVecs>;
-    default: return tile<2, 7, kVecs>;
+    case 4: return two_row_fn<4>(vecs);
+    case 5: return two_row_fn<5>(vecs);
+    case 6: return two_row_fn<6>(vecs);
+    default: return two_row_fn<7>(vecs);
   }
 #elif defined(__AVX2__) || defined(__aarch64__)
-  return cols == 2 ? tile<2, 2, kVecs> : tile<2, 3, kVecs>;
+  return cols == 2 ? two_row_fn<2>(vecs) : two_row_fn<3>(vecs);
 #else
   (void)cols;
-  return tile<2, 1, kVecs>;
+  return two_row_fn<1>(vecs);
 #endif
 }
 
@@ -121,8 +150,7 @@ bool set_clamp(const Activation& a, float* lo, float* hi) {
 }  // namespace
 
 TileFn tile_fn(int rows, int cols, int vecs) {
-  if (rows == 2) return vecs == 2 ? two_row_fn<2>(cols) : two_row_fn<1>(cols);
-  return vecs == 2 ? row_fn<2>(cols) : row_fn<1>(cols);
+  return rows == 2 ? two_rows(cols, vecs) : one_row(cols, vecs);
 }
 
 void Epilogue::read(const Attrs& attrs, const char* op, const char* act_name) {
