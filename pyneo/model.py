@@ -45,8 +45,8 @@ class Session:
     """
 
     __slots__ = (
-        "_context", "_inputs", "_n_in", "_outputs", "_plain_in", "_run", "_single", "_text",
-        "_threads",
+        "_context", "_inputs", "_n_in", "_names", "_out_names", "_outputs", "_plain_in", "_run", "_single",
+        "_text", "_threads",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,10 @@ class Session:
         # How many arrays make a call that goes straight to the core; no call of a model with strings does.
         self._plain_in = len(inputs) if text is None else -1
         self._single = len(outputs) == 1
+        # Names of a dict of arrays that goes straight to the core. bfloat16 (uint16 there) may want a view.
+        direct = text is None and all(t.dtype != np.uint16 for t in inputs)
+        self._names = [t.name for t in inputs] if direct else None
+        self._out_names = [t.name for t in outputs]
 
     def predict(self, *inputs: Any, out: Any = None) -> Any:
         """Runs the model.
@@ -79,6 +83,9 @@ class Session:
 
             y = session.predict(x)
         """
+        return self._call(inputs, out)
+
+    def _call(self, inputs: tuple[Any, ...], out: Any) -> Any:
         if len(inputs) == self._plain_in:
             for x in inputs:
                 if type(x) is not _ndarray:
@@ -90,6 +97,18 @@ class Session:
                 if self._single and type(out) is _ndarray:
                     self._run(inputs, (out,))
                     return out
+        names = self._names
+        if out is None and names is not None and len(inputs) == 1 and type(inputs[0]) is dict:
+            given = inputs[0]
+            if len(given) == len(names):
+                arrays = []
+                for name in names:
+                    x = given.get(name)
+                    if type(x) is not _ndarray:
+                        break
+                    arrays.append(x)
+                else:
+                    return dict(zip(self._out_names, self._run(arrays), strict=True))
         return self._predict(inputs, out)
 
     def _predict(self, inputs: tuple[Any, ...], out: Any) -> Any:
@@ -283,7 +302,7 @@ class Model:
         except IndexError:
             session = self.session()
         try:
-            return session.predict(*inputs, out=out)
+            return session._call(inputs, out)
         finally:
             idle.append(session)
 

@@ -75,14 +75,36 @@ void load_rows(const int32_t* slots, int64_t count, const float* x, int64_t feat
   }
 }
 
+// The leaf of one row in a complete tree. Unrolled: every instruction of it counts when there is one row.
+template <uint32_t kLevels>
+PN_INLINE uint32_t walk_levels(const uint32_t* body, const float* x) {
+  constexpr uint32_t kWidth = kLevels < 4 ? 16 : 1u << kLevels;
+  const float* split = reinterpret_cast<const float*>(body);
+  uint64_t i = 1;
+  PN_UNROLL
+  for (uint32_t level = 0; level < kLevels; ++level) i = 2 * i + !(x[body[kWidth + i]] <= split[i]);
+  return body[2 * kWidth + (i & (kWidth - 1))];
+}
+
 // The leaf of one row.
 PN_INLINE uint32_t walk_row(const Tree& tree, const uint32_t* body, const float* x, uint32_t slot_bits) {
   if (tree.nodes == 0) {
-    const uint32_t width = tree.steps < 4 ? 16 : 1u << tree.steps;
-    const float* split = reinterpret_cast<const float*>(body);
-    uint32_t i = 1;
-    for (uint32_t level = 0; level < tree.steps; ++level) i = 2 * i + !(x[body[width + i]] <= split[i]);
-    return body[2 * width + (i & (width - 1))];
+    switch (tree.steps) {
+      case 6:
+        return walk_levels<6>(body, x);
+      case 5:
+        return walk_levels<5>(body, x);
+      case 4:
+        return walk_levels<4>(body, x);
+      case 3:
+        return walk_levels<3>(body, x);
+      case 2:
+        return walk_levels<2>(body, x);
+      case 1:
+        return walk_levels<1>(body, x);
+      default:
+        return walk_levels<0>(body, x);
+    }
   }
   const TreeNode* nodes = reinterpret_cast<const TreeNode*>(body);
   const uint32_t slots = (1u << slot_bits) - 1;
@@ -237,6 +259,17 @@ void add_leaves(const TreeHeader& h, const Tree& tree, const Block& b, int64_t t
 void run_block(const State& s, const Block& b) {
   const TreeHeader& h = header(b.words);
   const Tree* trees = reinterpret_cast<const Tree*>(b.words + h.trees_at);
+  if (b.rows == 1 && h.leaf_lists == 0 && s.settings.targets == 1) {  // the sum stays in a register
+    double sum = 0;
+    for (uint32_t t = 0; t < h.trees; ++t) {
+      const uint32_t leaf = walk_row(trees[t], b.words + int64_t{trees[t].at} * 16, b.x, h.slot_bits);
+      float value;
+      __builtin_memcpy(&value, &leaf, sizeof(value));
+      sum += static_cast<double>(value);
+    }
+    b.sums[0] = sum;
+    return;
+  }
   for (uint32_t t = 0; t < h.trees; ++t) {
     const Tree& tree = trees[t];
     const uint32_t* body = b.words + int64_t{tree.at} * 16;
