@@ -7,9 +7,11 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from tests.support.passes import Case, check, f32, ints, num
+import pyneo
+from tests.support.passes import Case, check, f32, ints, num, optimised
 
 CONSTANTS = {
     "one": num(1.0),
@@ -324,3 +326,21 @@ CONSTANTS |= {
 @pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *ATTENTION, *BY_HEADS], ids=lambda c: c.name)
 def test_what_remains_and_what_it_computes(case: Case) -> None:
     check(replace(case, constants=CONSTANTS))
+
+
+def test_attention_of_open_batch_and_length_reads_rows_of_heads() -> None:
+    """What exporters write for scaled_dot_product_attention with dynamic axes: no Transpose stays."""
+    body = (
+        "q1 = Reshape(x, open_split) k1 = Reshape(x, open_split) v1 = Reshape(x, open_split) "
+        "q = Transpose<perm=[0, 2, 1, 3]>(q1) k = Transpose<perm=[0, 2, 1, 3]>(k1) "
+        "v = Transpose<perm=[0, 2, 1, 3]>(v1) t = Transpose<perm=[0, 1, 3, 2]>(k) a = Mul(q, depth) "
+        f"p = MatMul(a, t) w = Softmax(p) {GUARD.replace('y =', 'c =')} "
+        "o = Transpose<perm=[0, 2, 1, 3]>(c) y = Reshape(o, open_merge)"
+    )
+    constants = CONSTANTS | {"open_split": ints(0, 0, 2, 4), "open_merge": ints(0, 0, 8)}
+    case = Case("open", body, "", constants, inputs={"x": ("N", "T", 8)})
+    assert [n.op for n in optimised(case.model()).nodes if n.op != "Reshape"] == ["Attention"]
+    x = f32(3, 11, 8)
+    model = pyneo.Model.load(pyneo.compile(case.model()), allow_unsigned=True)
+    peer = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(model.predict(x), peer.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5)

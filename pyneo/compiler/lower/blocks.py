@@ -19,7 +19,7 @@ _WINDOW = ("strides", "pads", "dilations", "auto_pad")
 
 
 def fuse_blocks(graph: Graph, target: Target) -> None:
-    """Makes blocks where the target has a kernel for them. Of fixed shapes only: they decide what pays."""
+    """Makes blocks where the target has a kernel for them. Of fixed planes only: they decide what pays."""
     readers = Readers(graph)
     for wide in list(graph.nodes):
         deep = readers.only(wide.output) if _is_pointwise(wide) else None
@@ -28,7 +28,7 @@ def fuse_blocks(graph: Graph, target: Target) -> None:
 
 
 def _is_pointwise(node: Node) -> bool:
-    if node.op != "Conv" or not node.is_static or not _plain_epilogue(node) or node.int_attr("group", 1) != 1:
+    if node.op != "Conv" or not _fixed_planes(node) or not _plain_epilogue(node) or node.int_attr("group", 1) != 1:
         return False
     weights = node.const(1)
     if weights is None or weights.ndim != 4 or weights.shape[2:] != (1, 1):
@@ -37,10 +37,16 @@ def _is_pointwise(node: Node) -> bool:
 
 
 def _is_depthwise(node: Node) -> bool:
-    if node.op != "Conv" or not node.is_static or not _plain_epilogue(node):
+    if node.op != "Conv" or not _fixed_planes(node) or not _plain_epilogue(node):
         return False
     weights = node.const(1)
     return weights is not None and weights.shape[1] == 1 and node.int_attr("group", 1) == weights.shape[0]
+
+
+def _fixed_planes(node: Node) -> bool:
+    """Whether all sizes but the batch are numbers: they decide what pays."""
+    shapes = [v.shape for v in [*node.inputs, *node.outputs] if v is not None]
+    return all(s is not None and all(isinstance(d, int) for d in s[1:]) for s in shapes)
 
 
 def _plain_epilogue(node: Node) -> bool:
@@ -71,7 +77,7 @@ def _fuse(graph: Graph, wide: Node, deep: Node, readers: Readers, target: Target
         constant(graph, f"{deep.name}/biases", np.concatenate(biases)),
     ]
     y = deep.output
-    outputs = [Value(v.name, v.dtype, v.shape) for v in (y, *([mean.output] if mean else []))]
+    outputs = [Value(v.name, v.dtype, v.shape, samples=v.samples) for v in (y, *([mean.output] if mean else []))]
     block = Node("PointwiseDepthwise", deep.name, inputs, list(outputs), attrs)
     apart = [_cost(node, target) for node in (wide, deep, *([mean] if mean else []))]
     if not _cost(block, target) < sum(apart):

@@ -22,6 +22,7 @@ _SWEEPS = 30
 # Without a fast kernel the portable reference runs: a price per byte that any fast kernel beats.
 _REFERENCE_US_PER_BYTE = 2e-3
 _REORDER_US_PER_BYTE = 6e-5
+_MOVES = ("Reshape", "Transpose")
 # What the tuner times of a node in one pair of layouts: estimates beyond this many times the least, and
 # kernels beyond so many, are not worth a measurement.
 _TUNE_WITHIN = 6.0
@@ -218,9 +219,17 @@ def _layout_of(picked: Mapping[Node, Option], v: Value) -> Layout:
 
 
 def _choose(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> None:
-    """Picks an option for every node: the cheapest alone, blocked where possible, then improved."""
+    """Picks an option for every node: the cheapest alone, blocked where possible, then improved.
+
+    What only moves data starts with the layout it is given: blocks on both sides of it are no gain of its own.
+    """
     for node in graph.nodes:
-        choice.picked[node] = min(choice.options[node], key=lambda o: (not _blocked(o), cost(o)))
+        given = node.inputs[0] if node.op in _MOVES else None
+        at = Layout.PLAIN if given is None else _layout_of(choice.picked, given)
+        choice.picked[node] = min(
+            choice.options[node],
+            key=lambda o, g=given, at=at: (not _blocked(o) if g is None else o.layout_in is not at, cost(o)),  # type: ignore[misc]
+        )
     _improve(graph, choice, cost, reorder)
 
 

@@ -94,7 +94,7 @@ def merge_transposes(graph: Graph) -> bool:
     """Transpose of a transpose is one; a transpose that moves only dims of size 1 is a Reshape."""
     changed = False
     for node in graph.nodes:
-        if node.op != "Transpose" or not _is_fixed(node):
+        if node.op != "Transpose" or not node.is_known or node.outputs[0] is None:
             continue
         perm = _perm(node)
         inner = producer(node.inputs[0], "Transpose")
@@ -107,6 +107,8 @@ def merge_transposes(graph: Graph) -> bool:
         x = node.inputs[0]
         assert x is not None
         moved = [p for p in perm if x.dims[p] != 1]
+        if not _is_fixed(node):
+            continue
         if moved == sorted(moved) and perm != sorted(perm):
             shape = constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))
             node.op, node.inputs, node.attrs = "Reshape", [x, shape], {"allowzero": [1]}
