@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "ops/conv_plane.h"
-#include "ops/narrow.h"
+#include "ops/elementwise.h"
 
 namespace pyneo {
 namespace {
@@ -15,52 +15,55 @@ namespace {
 constexpr std::initializer_list<DType> kFloats = {DType::kF32, DType::kF16, DType::kBF16,
                                                   DType::kF64};
 
-int64_t scratch_f32(const InferContext& c) {
-  ScratchSize size;
-  add_f32_operands(c, &size);
-  return size.bytes();
+// What a window or a plane comes to: its largest value, the mean, or the p-th root of the sum of
+// |v|^p. Sums run in f64: a plane may have millions of elements.
+enum class Kind { kMax, kMean, kLp };
+
+// MaxPool, AveragePool, LpPool and their global forms, by the first letter behind "Global".
+Kind kind_of(const char* op) {
+  if (op[0] == 'G') op += 6;
+  return op[0] == 'M' ? Kind::kMax : op[0] == 'A' ? Kind::kMean : Kind::kLp;
 }
 
-// f(offset, index) for every input of a plane under output position `at`, in row-major order.
-template <typename F>
-void visit(const Window& w, const int64_t* at, F&& f) {
-  int64_t low[kMaxSpatial], high[kMaxSpatial], k[kMaxSpatial], index[kMaxSpatial];
-  for (int d = 0; d < w.spatial; ++d) {
-    const int64_t start = at[d] * w.stride[d] - w.pad_begin[d];
-    inside(w.kernel[d], w.dilation[d], start, w.in[d], &low[d], &high[d]);
-    if (low[d] >= high[d]) return;
-    k[d] = low[d];
+struct Fold {
+  Kind kind;
+  int64_t p;
+  double sum = 0;
+  int64_t count = 0;
+
+  // Whether a maximum is a new one. The first of equal values counts; a NaN beats every number.
+  bool add(double v) {
+    ++count;
+    if (kind == Kind::kMax) {
+      if (count > 1 && !(v > sum) && (v == v || sum != sum)) return false;
+      sum = v;
+      return true;
+    }
+    if (kind == Kind::kMean) {
+      sum += v;
+    } else {
+      v = std::fabs(v);
+      sum += p == 1 ? v : p == 2 ? v * v : std::pow(v, static_cast<double>(p));
+    }
+    return false;
   }
-  const int last = w.spatial - 1;
-  for (;;) {
-    int64_t offset = 0;
-    for (int d = 0; d <= last; ++d) {
-      index[d] = at[d] * w.stride[d] + k[d] * w.dilation[d] - w.pad_begin[d];
-      offset = offset * w.in[d] + index[d];
-    }
-    for (; k[last] < high[last]; ++k[last]) {
-      f(offset, index);
-      offset += w.dilation[last];
-      index[last] += w.dilation[last];
-    }
-    k[last] = low[last];
-    int d = last - 1;
-    for (; d >= 0; --d) {
-      if (++k[d] < high[d]) break;
-      k[d] = low[d];
-    }
-    if (d < 0) return;
+  double value(int64_t n) const {
+    if (kind == Kind::kMax) return sum;
+    if (kind == Kind::kMean) return sum / static_cast<double>(n);
+    return p == 1 ? sum : p == 2 ? std::sqrt(sum) : std::pow(sum, 1 / static_cast<double>(p));
   }
+};
+
+// The smallest number of a type, which is the maximum of a window that lies in the padding.
+double lowest(DType t) {
+  return t == DType::kU8    ? 0
+         : t == DType::kI8  ? -128
+         : t == DType::kF64 ? std::numeric_limits<double>::lowest()
+                            : static_cast<double>(std::numeric_limits<float>::lowest());
 }
 
-// body(plane, position in the plane, multi-index) for every output element, planes in parallel.
-template <typename F>
-void for_outputs(const RunContext& c, const Window& w, int64_t planes, F&& body) {
-  const int64_t size = w.out_size();
-  c.pool->run(planes, [&](int64_t plane, int) {
-    int64_t at[kMaxSpatial] = {};
-    for (int64_t i = 0; i < size; ++i, next_index(at, w.out, w.spatial)) body(plane, i, at);
-  });
+void store(DType t, void* y, int64_t at, double v) {
+  store_block(Cls::kF64, &v, 1, t, static_cast<uint8_t*>(y) + static_cast<size_t>(at) * dtype_size(t));
 }
 
 Shape pooled_shape(const Shape& x, const Window& w) {
@@ -68,8 +71,6 @@ Shape pooled_shape(const Shape& x, const Window& w) {
   for (int i = 0; i < w.spatial; ++i) y[i + 2] = w.out[i];
   return y;
 }
-
-int64_t planes_of(const RunContext& c) { return c.in[0]->dim(0) * c.in[0]->dim(1); }
 
 // --- MaxPool ---------------------------------------------------------------------------------
 
@@ -86,58 +87,6 @@ Status infer_max_pool(InferContext& c) {
   const Shape y = pooled_shape(c.shape(0), w);
   c.set(0, c.dtype(0), y);
   c.set(1, DType::kI64, y);
-  return Status::kOk;
-}
-
-template <typename T>
-void max_pool(const RunContext& c, const Window& w, const T* x, T* y) {
-  const bool column_major = c.attrs.i64("storage_order", 0) != 0;
-  int64_t* indices = c.wants(1) ? c.out[1]->as<int64_t>() : nullptr;
-  const int64_t in_size = w.in_size(), out_size = w.out_size();
-  for_outputs(c, w, planes_of(c), [&](int64_t plane, int64_t i, const int64_t* at) {
-    const T* in = x + plane * in_size;
-    T best = std::numeric_limits<T>::lowest();
-    int64_t where = 0;
-    bool first = true;
-    visit(w, at, [&](int64_t offset, const int64_t* index) {
-      // The first of equal values counts; a NaN beats every number and stays.
-      const T v = in[offset];
-      if (!first && !(v > best) && (v == v || best != best)) return;
-      first = false;
-      best = v;
-      where = offset;
-      if (column_major && indices != nullptr) {
-        where = 0;
-        for (int d = w.spatial - 1; d >= 0; --d) where = where * w.in[d] + index[d];
-      }
-    });
-    y[plane * out_size + i] = best;
-    if (indices != nullptr) indices[plane * out_size + i] = plane * in_size + where;
-  });
-}
-
-Status run_max_pool(RunContext& c) {
-  Window w;
-  PN_TRY(read_window(c.op, c.attrs, c.in[0]->shape(), nullptr, true, &w));
-  const Tensor &x = *c.in[0], &y = *c.out[0];
-  switch (x.desc.dtype) {
-    case DType::kF64:
-      max_pool(c, w, x.as<const double>(), y.as<double>());
-      break;
-    case DType::kI8:
-      max_pool(c, w, x.as<const int8_t>(), y.as<int8_t>());
-      break;
-    case DType::kU8:
-      max_pool(c, w, x.as<const uint8_t>(), y.as<uint8_t>());
-      break;
-    default: {
-      Scratch scratch(c);
-      F32Operands f(c, &scratch);
-      const float* in = f.in(0);
-      max_pool(c, w, in, f.out(0));
-      f.flush();
-    }
-  }
   return Status::kOk;
 }
 
@@ -164,35 +113,6 @@ int64_t padded_count(const Window& w, const int64_t* at) {
   return n;
 }
 
-template <typename T>
-void average_pool(const RunContext& c, const Window& w, const T* x, T* y) {
-  const bool include_pad = c.attrs.i64("count_include_pad", 0) != 0;
-  const int64_t in_size = w.in_size(), out_size = w.out_size();
-  for_outputs(c, w, planes_of(c), [&](int64_t plane, int64_t i, const int64_t* at) {
-    T sum = 0;
-    int64_t count = 0;
-    visit(w, at, [&](int64_t offset, const int64_t*) {
-      sum += x[plane * in_size + offset];
-      ++count;
-    });
-    if (include_pad) count = padded_count(w, at);
-    y[plane * out_size + i] = count > 0 ? sum / static_cast<T>(count) : T(0);
-  });
-}
-
-// |v|^p summed, then the p-th root.
-struct LpNorm {
-  int64_t p;
-  double sum = 0;
-  void add(double v) {
-    v = std::fabs(v);
-    sum += p == 1 ? v : p == 2 ? v * v : std::pow(v, static_cast<double>(p));
-  }
-  double value() const {
-    return p == 1 ? sum : p == 2 ? std::sqrt(sum) : std::pow(sum, 1 / static_cast<double>(p));
-  }
-};
-
 Status check_p(const InferContext& c) {
   const int64_t p = c.attrs.i64("p", 2);
   if (p >= 1) return Status::kOk;
@@ -204,32 +124,60 @@ Status infer_lp_pool(InferContext& c) {
   return infer_average_pool(c);
 }
 
-template <typename T>
-void lp_pool(const RunContext& c, const Window& w, const T* x, T* y) {
-  const int64_t p = c.attrs.i64("p", 2), in_size = w.in_size(), out_size = w.out_size();
-  for_outputs(c, w, planes_of(c), [&](int64_t plane, int64_t i, const int64_t* at) {
-    LpNorm norm{p};
-    visit(w, at, [&](int64_t offset, const int64_t*) {
-      norm.add(static_cast<double>(x[plane * in_size + offset]));
-    });
-    y[plane * out_size + i] = static_cast<T>(norm.value());
-  });
+// One window of a plane that begins at element `from`: the fold of what lies in it, and the place of
+// the largest.
+Fold fold_window(const Tensor& x, int64_t from, const Window& w, const int64_t* at, Fold fold,
+                 bool column_major, int64_t* where) {
+  int64_t low[kMaxSpatial], high[kMaxSpatial], k[kMaxSpatial];
+  for (int d = 0; d < w.spatial; ++d) {
+    inside(w.kernel[d], w.dilation[d], at[d] * w.stride[d] - w.pad_begin[d], w.in[d], &low[d],
+           &high[d]);
+    if (low[d] >= high[d]) return fold;
+    k[d] = low[d];
+  }
+  for (;;) {
+    int64_t index[kMaxSpatial], offset = 0;
+    for (int d = 0; d < w.spatial; ++d) {
+      index[d] = at[d] * w.stride[d] + k[d] * w.dilation[d] - w.pad_begin[d];
+      offset = offset * w.in[d] + index[d];
+    }
+    if (fold.add(load_double(x.desc.dtype, x.data, from + offset)) && where != nullptr) {
+      *where = offset;
+      if (column_major) {
+        *where = 0;
+        for (int d = w.spatial - 1; d >= 0; --d) *where = *where * w.in[d] + index[d];
+      }
+    }
+    int d = w.spatial - 1;
+    for (; d >= 0; --d) {
+      if (++k[d] < high[d]) break;
+      k[d] = low[d];
+    }
+    if (d < 0) return fold;
+  }
 }
 
-template <void (*f32)(const RunContext&, const Window&, const float*, float*),
-          void (*f64)(const RunContext&, const Window&, const double*, double*)>
 Status run_window(RunContext& c) {
   Window w;
-  PN_TRY(read_window(c.op, c.attrs, c.in[0]->shape(), nullptr, true, &w));
-  if (c.in[0]->desc.dtype == DType::kF64) {
-    f64(c, w, c.in[0]->as<const double>(), c.out[0]->as<double>());
-    return Status::kOk;
-  }
-  Scratch scratch(c);
-  F32Operands f(c, &scratch);
-  const float* x = f.in(0);
-  f32(c, w, x, f.out(0));
-  f.flush();
+  const Tensor &x = *c.in[0], &y = *c.out[0];
+  PN_TRY(read_window(c.op, c.attrs, x.shape(), nullptr, true, &w));
+  const Fold empty{kind_of(c.op), c.attrs.i64("p", 2)};
+  const bool column_major = c.attrs.i64("storage_order", 0) != 0;
+  const bool include_pad = c.attrs.i64("count_include_pad", 0) != 0;
+  int64_t* indices = c.n_out > 1 && c.wants(1) ? c.out[1]->as<int64_t>() : nullptr;
+  const int64_t in_size = w.in_size(), size = w.out_size();
+  const DType t = x.desc.dtype;
+  c.pool->run(x.dim(0) * x.dim(1), [&](int64_t plane, int) {
+    int64_t at[kMaxSpatial] = {};
+    for (int64_t i = 0; i < size; ++i, next_index(at, w.out, w.spatial)) {
+      int64_t where = 0;
+      const Fold fold = fold_window(x, plane * in_size, w, at, empty, column_major, &where);
+      double v = fold.kind == Kind::kMax ? lowest(t) : 0;
+      if (fold.count > 0) v = fold.value(include_pad ? padded_count(w, at) : fold.count);
+      store(t, y.data, plane * size + i, v);
+      if (indices != nullptr) indices[plane * size + i] = plane * in_size + where;
+    }
+  });
   return Status::kOk;
 }
 
@@ -248,49 +196,15 @@ Status infer_global(InferContext& c) {
   return Status::kOk;
 }
 
-// Sums run in f64: a plane may have millions of elements.
-struct Mean {
-  double sum = 0;
-  int64_t n = 0;
-  explicit Mean(int64_t) {}
-  void add(double v) {
-    sum += v;
-    ++n;
-  }
-  double value() const { return sum / static_cast<double>(n); }
-};
-
-struct Max {
-  double best = -INFINITY;
-  explicit Max(int64_t) {}
-  void add(double v) {
-    if (v > best || v != v) best = v;
-  }
-  double value() const { return best; }
-};
-
-template <typename Fold, typename T>
-void global_pool(const RunContext& c, const T* x, T* y) {
-  const int64_t planes = planes_of(c), p = c.attrs.i64("p", 2);
-  const int64_t size = c.in[0]->shape().product(2, c.in[0]->rank());
-  c.pool->run(planes, [&](int64_t plane, int) {
-    Fold fold{p};
-    for (int64_t i = 0; i < size; ++i) fold.add(static_cast<double>(x[plane * size + i]));
-    y[plane] = static_cast<T>(fold.value());
-  });
-}
-
-template <typename Fold>
 Status run_global(RunContext& c) {
-  if (c.in[0]->desc.dtype == DType::kF64) {
-    global_pool<Fold>(c, c.in[0]->as<const double>(), c.out[0]->as<double>());
-    return Status::kOk;
-  }
-  Scratch scratch(c);
-  F32Operands f(c, &scratch);
-  const float* x = f.in(0);
-  global_pool<Fold>(c, x, f.out(0));
-  f.flush();
+  const Tensor &x = *c.in[0], &y = *c.out[0];
+  const int64_t size = x.shape().product(2, x.rank());
+  c.pool->run(x.dim(0) * x.dim(1), [&](int64_t plane, int) {
+    Fold fold{kind_of(c.op), c.attrs.i64("p", 2)};
+    for (int64_t i = 0; i < size; ++i) fold.add(load_double(x.desc.dtype, x.data, plane * size + i));
+    if (fold.kind == Kind::kMax && size == 0) fold.sum = -INFINITY;
+    store(y.desc.dtype, y.data, plane, fold.value(fold.count));
+  });
   return Status::kOk;
 }
 
@@ -358,14 +272,12 @@ Status run_max_unpool(RunContext& c) {
 }  // namespace
 
 extern const OpDef pn_ops_pool[] = {
-    {"MaxPool", 1, 1, 1, 2, 0, infer_max_pool, run_max_pool, scratch_f32},
-    {"AveragePool", 1, 1, 1, 1, 0, infer_average_pool,
-     run_window<average_pool<float>, average_pool<double>>, scratch_f32},
-    {"LpPool", 1, 1, 1, 1, 0, infer_lp_pool, run_window<lp_pool<float>, lp_pool<double>>,
-     scratch_f32},
-    {"GlobalAveragePool", 1, 1, 1, 1, 0, infer_global, run_global<Mean>, scratch_f32},
-    {"GlobalMaxPool", 1, 1, 1, 1, 0, infer_global, run_global<Max>, scratch_f32},
-    {"GlobalLpPool", 1, 1, 1, 1, 0, infer_global, run_global<LpNorm>, scratch_f32},
+    {"MaxPool", 1, 1, 1, 2, 0, infer_max_pool, run_window, nullptr},
+    {"AveragePool", 1, 1, 1, 1, 0, infer_average_pool, run_window, nullptr},
+    {"LpPool", 1, 1, 1, 1, 0, infer_lp_pool, run_window, nullptr},
+    {"GlobalAveragePool", 1, 1, 1, 1, 0, infer_global, run_global, nullptr},
+    {"GlobalMaxPool", 1, 1, 1, 1, 0, infer_global, run_global, nullptr},
+    {"GlobalLpPool", 1, 1, 1, 1, 0, infer_global, run_global, nullptr},
     {"MaxUnpool", 2, 3, 1, 1, 0, infer_max_unpool, run_max_unpool, nullptr},
 };
 extern const int pn_ops_pool_count = sizeof(pn_ops_pool) / sizeof(OpDef);

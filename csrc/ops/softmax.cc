@@ -21,8 +21,8 @@ enum class Kind { kSoftmax, kLogSoftmax, kHardmax };
 
 // Groups of lanes go through the axis three times: maximum, sum, result. Nothing in between is kept, so
 // narrow dtypes are rounded once and the output may lie on the input.
-template <typename T, Kind kind>
-void run_lanes(const RunContext& c, const Lanes& lanes, Cls cls) {
+template <typename T>
+void run_lanes(const RunContext& c, const Lanes& lanes, Cls cls, Kind kind) {
   const Tensor& x = *c.in[0];
   Tensor& y = *c.out[0];
   const DType t = x.desc.dtype;
@@ -72,25 +72,31 @@ void run_lanes(const RunContext& c, const Lanes& lanes, Cls cls) {
     each_row([&](int64_t k, int64_t m, int64_t at) {
       for (int64_t j = 0; j < m; ++j) {
         const int64_t lane = j * spread;
-        if (kind == Kind::kSoftmax) row[j] = std::exp(row[j] - top[lane]) * shift[lane];
-        if (kind == Kind::kLogSoftmax) row[j] = row[j] - top[lane] - shift[lane];
-        if (kind == Kind::kHardmax) row[j] = (alone ? k + j : k) == where[lane];
+        if (kind == Kind::kSoftmax) {
+          row[j] = std::exp(row[j] - top[lane]) * shift[lane];
+        } else if (kind == Kind::kLogSoftmax) {
+          row[j] = row[j] - top[lane] - shift[lane];
+        } else {
+          row[j] = (alone ? k + j : k) == where[lane];
+        }
       }
       store_block(cls, row, m, t, dst + at * size);
     });
   });
 }
 
-template <Kind kind>
 Status run_softmax(RunContext& c) {
   const Tensor& x = *c.in[0];
+  const Kind kind = c.op[0] == 'H'   ? Kind::kHardmax
+                    : c.op[0] == 'L' ? Kind::kLogSoftmax
+                                     : Kind::kSoftmax;
   int axis = 0;
   if (x.rank() > 0) PN_TRY(normalize_axis(c.op, c.attrs.i64("axis", -1), x.rank(), &axis));
   const Lanes lanes(x.shape(), axis);
   if (x.desc.dtype == DType::kF64) {
-    run_lanes<double, kind>(c, lanes, Cls::kF64);
+    run_lanes<double>(c, lanes, Cls::kF64, kind);
   } else {
-    run_lanes<float, kind>(c, lanes, Cls::kF32);
+    run_lanes<float>(c, lanes, Cls::kF32, kind);
   }
   return Status::kOk;
 }
@@ -98,9 +104,9 @@ Status run_softmax(RunContext& c) {
 }  // namespace
 
 extern const OpDef pn_ops_softmax[] = {
-    {"Hardmax", 1, 1, 1, 1, kOpInPlace0, infer_softmax, run_softmax<Kind::kHardmax>, nullptr},
-    {"LogSoftmax", 1, 1, 1, 1, kOpInPlace0, infer_softmax, run_softmax<Kind::kLogSoftmax>, nullptr},
-    {"Softmax", 1, 1, 1, 1, kOpInPlace0, infer_softmax, run_softmax<Kind::kSoftmax>, nullptr},
+    {"Hardmax", 1, 1, 1, 1, kOpInPlace0, infer_softmax, run_softmax, nullptr},
+    {"LogSoftmax", 1, 1, 1, 1, kOpInPlace0, infer_softmax, run_softmax, nullptr},
+    {"Softmax", 1, 1, 1, 1, kOpInPlace0, infer_softmax, run_softmax, nullptr},
 };
 extern const int pn_ops_softmax_count = sizeof(pn_ops_softmax) / sizeof(OpDef);
 
