@@ -45,7 +45,8 @@ int64_t packed_bytes(const KernelQuery& q) {
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
-  const FilterSteps steps{g.filters * g.depth(), g.depth(), g.kernel_h * g.kernel_w, g.kernel_w, 1};
+  const int64_t taps = g.kernel_h * g.kernel_w, filter = g.channels / g.merged * taps;
+  const FilterSteps steps{g.filters * filter, filter, taps, g.kernel_w, 1};
   pack_direct(g, static_cast<const float*>(plain), steps, static_cast<float*>(packed));
 }
 

@@ -143,6 +143,10 @@ PN_COLD void plan_direct(int64_t l2_bytes, Direct* s) {
     s->units = s->tiles_w;
     s->band = (budget / (row_bytes * g.kernel_h) - (g.kernel_w - 1) * g.dilation_w) / (g.stride_w * kTilePixels);
   }
+  // Rows that two bands share are copied for both: not more of them than of a band's own.
+  const int64_t halo = g.out_h > 1 ? ceil_div((g.kernel_h - 1) * g.dilation_h, g.stride_h * s->group_rows)
+                                   : ceil_div((g.kernel_w - 1) * g.dilation_w, g.stride_w * kTilePixels);
+  if (s->band < halo) s->band = halo;
   if (s->band < 1) s->band = 1;
   if (s->band > s->units) s->band = s->units;
   s->band = ceil_div(s->units, ceil_div(s->units, s->band));
@@ -158,6 +162,7 @@ int64_t direct_scratch_bytes(const Direct& s) {
 }
 
 PN_COLD void pack_direct(const Geometry& g, const float* w, const FilterSteps& steps, float* to) {
+  const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
   for (int64_t n = 0; n < g.groups; ++n, w += steps.group) {
     for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
       const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
@@ -166,7 +171,9 @@ PN_COLD void pack_direct(const Geometry& g, const float* w, const FilterSteps& s
         for (int64_t i = 0; i < g.kernel_h * g.kernel_w; ++i) {
           const float* tap = w + i / g.kernel_w * steps.row + i % g.kernel_w * steps.col;
           for (int64_t c = c0; c < c1; ++c, to += width) {
-            for (int64_t f = 0; f < live; ++f) to[f] = tap[(f0 + f) * steps.filter + c * steps.channel];
+            for (int64_t f = 0; f < live; ++f) {
+              if ((f0 + f) / own_filters == c / own) to[f] = tap[(f0 + f) * steps.filter + c % own * steps.channel];
+            }
           }
         }
       }
@@ -208,11 +215,11 @@ PN_COLD double direct_cost(const Direct& s) {
   const Geometry& g = s.g;
   const double useful = static_cast<double>(g.filters) / static_cast<double>(round_up(g.filters, kVec));
   double efficiency = tile_rate(g.out_w * s.group_rows) * useful;
-  if (!g.blocked_in) {
-    // Runs of one channel's kernel row are short, each begins anew, and planes lie pages apart.
-    const double run = static_cast<double>(g.dilation_w == 1 ? g.kernel_w : 1);
-    efficiency *= run / (run + (g.channels > 64 ? 1.8 : 0.9));
-  }
+  // Runs of adjacent lanes begin anew: a block of channels, or one channel's kernel row. Planes lie pages apart.
+  const double run = g.blocked_in           ? static_cast<double>(g.channels) / static_cast<double>(g.blocks())
+                     : g.dilation_w == 1 ? static_cast<double>(g.kernel_w)
+                                         : 1;
+  efficiency *= run / (run + (!g.blocked_in && g.channels > 64 ? 1.8 : 0.9));
   double us = g.flops() / (kPeakFlops * efficiency);
   const double images = static_cast<double>(g.batch * g.groups);
   const double in_bytes = images * static_cast<double>(g.channels * g.in_h * g.in_w * 4);

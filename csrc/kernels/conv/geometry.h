@@ -26,6 +26,7 @@ struct Geometry {
   int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w;
   int64_t end_h, end_w;                      // padding behind
   bool blocked_in, blocked_out;
+  int64_t merged;                            // the model's groups in one of these
 
   int64_t block() const { return blocked_in ? kVec : 1; }             // channels side by side in x
   int64_t blocks() const { return ceil_div(channels, block()); }      // of a group
@@ -76,7 +77,19 @@ PN_COLD static inline Geometry plane_geometry(const KernelQuery& q, const Window
                   at(w.in, 1), w.in[x], at(w.out, 1), w.out[x],
                   at(w.kernel, 1), w.kernel[x], at(w.stride, 1), w.stride[x],
                   at(w.dilation, 1), w.dilation[x], at(w.pad_begin, 0), w.pad_begin[x], 0, 0,
-                  q.in[0]->layout == kBlocked, q.out[0]->layout == kBlocked};
+                  q.in[0]->layout == kBlocked, q.out[0]->layout == kBlocked, 1};
+}
+
+// Groups of fewer channels than a block become one that fills it: the filters of one have zeros for the channels of
+// the others.
+PN_COLD static inline void merge_groups(Geometry* g) {
+  if (g->groups == 1 || !g->blocked_in || !g->blocked_out || g->channels >= kVec || kVec % g->channels != 0) return;
+  const int64_t n = kVec / g->channels;
+  if (g->groups % n != 0 || g->filters * n % kVec != 0) return;
+  g->groups /= n;
+  g->channels *= n;
+  g->filters *= n;
+  g->merged = n;
 }
 
 PN_COLD static inline bool read_geometry(const KernelQuery& q, Geometry* g) {
@@ -96,6 +109,7 @@ PN_COLD static inline bool read_geometry(const KernelQuery& q, Geometry* g) {
   *g = plane_geometry(q, w, c.batch, c.groups, c.channels, c.filters);
   set_end_padding(g);
   merge_rows(g);
+  merge_groups(g);
   return true;
 }
 

@@ -86,23 +86,24 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   read_geometry(q, &g);
   const float* w = static_cast<const float*>(plain);
   float* to = static_cast<float*>(packed);
-  for (int64_t n = 0; n < g.groups; ++n, w += g.filters * g.depth()) {
+  constexpr int64_t kEach = kReady ? kPositions : kTaps;
+  const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
+  for (int64_t n = 0; n < g.groups; ++n, w += g.filters * own * kTaps) {
     for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
       const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
-      if (kReady) {
-        for (int64_t c = 0; c < g.channels; ++c) {
-          for (int64_t f = 0; f < live; ++f) {
-            float positions[kPositions];
-            transform_filter(w + ((f0 + f) * g.channels + c) * kTaps, positions);
-            for (int i = 0; i < kPositions; ++i) to[(i * g.channels + c) * width + f] = positions[i];
+      for (int64_t c = 0; c < g.channels; ++c) {
+        for (int64_t f = 0; f < live; ++f) {
+          if ((f0 + f) / own_filters != c / own) continue;
+          const float* from = w + ((f0 + f) * own + c % own) * kTaps;
+          float positions[kPositions];
+          if (kReady) {
+            transform_filter(from, positions);
+            from = positions;
           }
-        }
-        to += kPositions * g.channels * width;
-      } else {
-        for (int64_t i = 0; i < g.channels * kTaps; ++i, to += width) {
-          for (int64_t f = 0; f < live; ++f) to[f] = w[(f0 + f) * g.channels * kTaps + i];
+          for (int64_t i = 0; i < kEach; ++i) to[(kReady ? i * g.channels + c : c * kTaps + i) * width + f] = from[i];
         }
       }
+      to += kEach * g.channels * width;
     }
   }
 }
