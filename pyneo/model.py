@@ -139,6 +139,10 @@ class Session:
             return order(out, self._outputs, "output")
         return list(out) if isinstance(out, (list, tuple)) else [out]
 
+    def reset(self) -> None:
+        """Makes the state begin at zero again; without effect on a model compiled without `state`."""
+        self._context.reset()
+
     def profile(self, *inputs: Any, runs: int = 10) -> Profile:
         """Times every node over `runs` runs after one to warm up; inputs as for predict."""
         from pyneo.profile import Profile, core_limits
@@ -176,6 +180,7 @@ class Model:
         self._inputs = _infos(core.inputs, manifest.inputs, "inputs")
         self._outputs = _infos(core.outputs, manifest.outputs, "outputs")
         self._text = _text(manifest)
+        self._stateful = core.state_count > 0
         # Sessions nobody uses right now. A call takes one and gives it back, so that threads never wait.
         self._idle: list[Session] = [self.session()]
 
@@ -295,13 +300,18 @@ class Model:
         return Session(self._core, self._threads, self._inputs, self._outputs, self._text)
 
     def predict(self, *inputs: Any, out: Any = None) -> Any:
-        """Runs the model; see Session.predict. Threads that call at the same time get a session each."""
+        """Runs the model; see Session.predict. Threads that call at the same time get a session each.
+
+        A model compiled with `state` begins anew at every call; use a session for a stream.
+        """
         idle = self._idle
         try:
             session = idle.pop()
         except IndexError:
             session = self.session()
         try:
+            if self._stateful:
+                session.reset()
             return session._call(inputs, out)
         finally:
             idle.append(session)

@@ -20,6 +20,10 @@ const Model* model_of(const pn_model* m) { return reinterpret_cast<const Model*>
 Context* context_of(pn_context* c) { return reinterpret_cast<Context*>(c); }
 const Context* context_of(const pn_context* c) { return reinterpret_cast<const Context*>(c); }
 
+// State is the context's: callers see the other inputs and outputs, which come first.
+int32_t public_inputs(const Model& m) { return m.input_count() - m.state_count(); }
+int32_t public_outputs(const Model& m) { return m.output_count() - m.state_count(); }
+
 constexpr int64_t kMaxFileBytes = int64_t{1} << 40;
 
 Status read_file(const char* path, void** data, size_t* bytes) {
@@ -139,20 +143,22 @@ void pn_model_close(pn_model* model) {
   if (model != nullptr) model_of(model)->release();
 }
 
-uint32_t pn_model_input_count(const pn_model* model) { return static_cast<uint32_t>(model_of(model)->input_count()); }
-uint32_t pn_model_output_count(const pn_model* model) { return static_cast<uint32_t>(model_of(model)->output_count()); }
+uint32_t pn_model_input_count(const pn_model* model) { return static_cast<uint32_t>(public_inputs(*model_of(model))); }
+uint32_t pn_model_output_count(const pn_model* model) { return static_cast<uint32_t>(public_outputs(*model_of(model))); }
 
 pn_status pn_model_input(const pn_model* model, uint32_t i, const char** name, pn_tensor* out) {
   const Model& m = *model_of(model);
-  if (i >= static_cast<uint32_t>(m.input_count())) return no_such("input", i, m.input_count());
+  if (i >= static_cast<uint32_t>(public_inputs(m))) return no_such("input", i, public_inputs(m));
   return describe(m, m.input(static_cast<int32_t>(i)), name, out);
 }
 
 pn_status pn_model_output(const pn_model* model, uint32_t i, const char** name, pn_tensor* out) {
   const Model& m = *model_of(model);
-  if (i >= static_cast<uint32_t>(m.output_count())) return no_such("output", i, m.output_count());
+  if (i >= static_cast<uint32_t>(public_outputs(m))) return no_such("output", i, public_outputs(m));
   return describe(m, m.output(static_cast<int32_t>(i)), name, out);
 }
+
+uint32_t pn_model_state_count(const pn_model* model) { return static_cast<uint32_t>(model_of(model)->state_count()); }
 
 pn_status pn_model_manifest(const pn_model* model, const char** json, size_t* bytes) {
   const format::Span s = model_of(model)->manifest();
@@ -199,6 +205,11 @@ pn_status pn_context_output(pn_context* context, uint32_t i, pn_tensor* out) {
 
 pn_status pn_context_run(pn_context* context) { return to_c(context_of(context)->run()); }
 
+pn_status pn_context_reset(pn_context* context) {
+  context_of(context)->reset();
+  return PN_OK;
+}
+
 pn_status pn_context_set_interrupt(pn_context* context, int (*interrupt)(void* user), void* user) {
   context_of(context)->set_interrupt(interrupt, user);
   return PN_OK;
@@ -206,7 +217,7 @@ pn_status pn_context_set_interrupt(pn_context* context, int (*interrupt)(void* u
 
 pn_status pn_context_get_memory(const pn_context* context, pn_context_memory* out) {
   if (const Status s = check_struct(out, "pn_context_memory"); s != Status::kOk) return to_c(s);
-  *out = context_of(context)->memory();
+  *out = const_cast<Context*>(context_of(context))->memory();
   return PN_OK;
 }
 

@@ -27,6 +27,7 @@ Status Context::create(Model* model, const Pool& pool, Context** out) {
 }
 
 Context::~Context() {
+  for (int64_t i = 0; i < state_.size(); ++i) state_[i].release();
   Binding::destroy(plan_);
   if (flow_ != nullptr) {
     flow_->~Flow();
@@ -49,6 +50,8 @@ Status Context::init(Model* model, const Pool& pool) {
   PN_TRY(buffer_bytes_.allocate(slots()));
   PN_TRY(input_shapes_.allocate(model->input_count()));
   PN_TRY(from_caller_.allocate(model->output_count()));
+  PN_TRY(state_.allocate(2 * model->state_count()));
+  PN_TRY(results_.allocate(model->state_count() > 0 ? model->output_count() : 0));
   for (int32_t i = 0; i < model->input_count(); ++i) input_shapes_[i] = slot_tensor(i).desc.shape;
   if (model->dynamic()) {
     void* memory = calloc(1, sizeof(Flow));
@@ -66,7 +69,7 @@ Status Context::init(Model* model, const Pool& pool) {
   PN_TRY(memory_.reserve(plan_->arena_bytes(), plan_->thread_bytes(), pool_.size()));
   plan_->attach(memory_, &pool_);
   bound_ = plan_;
-  return Status::kOk;
+  return model->state_count() > 0 ? begin_state() : Status::kOk;
 }
 
 const ModelTensor& Context::slot_tensor(int32_t slot) const {
@@ -76,6 +79,7 @@ const ModelTensor& Context::slot_tensor(int32_t slot) const {
 
 Status Context::bind_shapes() {
   if (bound_ != nullptr || segmented_) return Status::kOk;
+  if (model_->state_count() > 0) PN_TRY(begin_state());
   for (int32_t i = 0; i < model_->input_count(); ++i) {
     if (buffers_[i] == nullptr) return fail(Status::kInvalidArgument, "input '%s' is not bound", slot_tensor(i).name);
   }
@@ -127,8 +131,9 @@ bool same_shape(const pn_tensor& t, const TensorDesc& d, const Shape& shape) {
 }  // namespace
 
 Status Context::bind_input(uint32_t i, const pn_tensor& t) {
-  if (i >= static_cast<uint32_t>(model_->input_count())) {
-    return fail(Status::kInvalidArgument, "input %u does not exist: the model has %d", i, model_->input_count());
+  if (i >= static_cast<uint32_t>(model_->input_count() - model_->state_count())) {
+    return fail(Status::kInvalidArgument, "input %u does not exist: the model has %d", i,
+                model_->input_count() - model_->state_count());
   }
   const int32_t slot = static_cast<int32_t>(i);
   const ModelTensor& expected = slot_tensor(slot);
@@ -166,9 +171,7 @@ Status Context::bind_input(uint32_t i, const pn_tensor& t) {
 }
 
 Status Context::bind_output(uint32_t i, const pn_tensor& t) {
-  if (i >= static_cast<uint32_t>(model_->output_count())) {
-    return fail(Status::kInvalidArgument, "output %u does not exist: the model has %d", i, model_->output_count());
-  }
+  PN_TRY(check_output(i));
   PN_TRY(bind_shapes());
   const int32_t slot = model_->input_count() + static_cast<int32_t>(i);
   const ModelTensor& expected = slot_tensor(slot);
@@ -198,6 +201,12 @@ Status Context::bind_output(uint32_t i, const pn_tensor& t) {
   return Status::kOk;
 }
 
+Status Context::check_output(uint32_t i) const {
+  const int32_t count = model_->output_count() - model_->state_count();
+  if (i < static_cast<uint32_t>(count)) return Status::kOk;
+  return fail(Status::kInvalidArgument, "output %u does not exist: the model has %d", i, count);
+}
+
 Status Context::data_dependent(uint32_t o) const {
   return fail(Status::kNeedsValue,
               "the shape of output '%s' depends on data: run the model with the output unbound, then ask for the output",
@@ -205,9 +214,7 @@ Status Context::data_dependent(uint32_t o) const {
 }
 
 Status Context::output_shape(uint32_t i, pn_tensor* out) {
-  if (i >= static_cast<uint32_t>(model_->output_count())) {
-    return fail(Status::kInvalidArgument, "output %u does not exist: the model has %d", i, model_->output_count());
-  }
+  PN_TRY(check_output(i));
   PN_TRY(bind_shapes());
   if (segmented_) return data_dependent(i);
   const TensorDesc& d = bound_->slots()[model_->input_count() + static_cast<int32_t>(i)].desc;
@@ -218,7 +225,15 @@ Status Context::output_shape(uint32_t i, pn_tensor* out) {
 }
 
 Status Context::output(uint32_t i, pn_tensor* out) {
-  if (!segmented_ || i >= static_cast<uint32_t>(model_->output_count())) {
+  PN_TRY(check_output(i));
+  if (finished_ && results_.size() > 0) {
+    const Tensor& y = results_[static_cast<int32_t>(i)];
+    from_desc(y.desc, out);
+    out->data = y.data;
+    out->bytes = static_cast<uint64_t>(y.desc.bytes());
+    return Status::kOk;
+  }
+  if (!segmented_) {
     PN_TRY(output_shape(i, out));
     out->data = buffers_[model_->input_count() + static_cast<int32_t>(i)];
     return Status::kOk;
@@ -275,17 +290,20 @@ Status Context::check_buffers() {
 }
 
 Status Context::run_model(bool profiled) {
+  const bool stateful = model_->state_count() > 0;
+  finished_ = false;
+  if (stateful) PN_TRY(begin_state());
   if (bound_ == nullptr) PN_TRY(bind_shapes());
   if (!checked_) PN_TRY(check_buffers());
-  return bound_ != nullptr ? run_steps(profiled) : run_flow(profiled);
+  PN_TRY(bound_ != nullptr ? run_steps(profiled) : run_flow(profiled));
+  finished_ = true;
+  return stateful ? keep_state() : Status::kOk;
 }
 
 Status Context::run_flow(bool profiled) {
-  finished_ = false;
   const int64_t nodes = model_->nodes().size();
   if (profiled) PN_TRY(node_times_.allocate(nodes));
   PN_TRY(flow_->run(profiled ? node_times_.data() : nullptr));
-  finished_ = true;
   if (!profiled) return Status::kOk;
   int64_t count = 0;
   for (int64_t i = 0; i < nodes; ++i) count += node_times_[i].start_ns != 0;
@@ -320,10 +338,17 @@ Status Context::run_steps(bool profiled) {
   return Status::kOk;
 }
 
-pn_context_memory Context::memory() const {
+pn_context_memory Context::memory() {
   pn_context_memory m{};
   m.struct_size = sizeof(m);
   m.arena_bytes = static_cast<uint64_t>(memory_.arena.bytes() + (flow_ != nullptr ? flow_->live_bytes() : 0));
+  for (int32_t k = 0; k < model_->state_count(); ++k) {
+    const int32_t in = model_->input_count() - model_->state_count() + k, out = model_->output_count() - model_->state_count() + k;
+    const int64_t held = flow_ == nullptr ? state_[2 * k].capacity + state_[2 * k + 1].capacity
+                                          : flow_->live(model_->input(in)).own.capacity + flow_->live(model_->output(out)).own.capacity;
+    m.state_bytes += static_cast<uint64_t>(held);
+  }
+  if (flow_ != nullptr) m.arena_bytes -= m.state_bytes;
   m.scratch_bytes = static_cast<uint64_t>(memory_.thread_scratch.bytes());
   int64_t overhead = model_->overhead_bytes() + static_cast<int64_t>(sizeof(Context));
   overhead += plan_ != nullptr ? plan_->overhead_bytes() : flow_ != nullptr ? flow_->overhead_bytes() : 0;

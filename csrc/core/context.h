@@ -22,11 +22,13 @@ class Context {
   Status output(uint32_t i, pn_tensor* out);
   Status run() { return run_model(false); }
   Status run_profiled() { return run_model(true); }
+  // State begins at zero again.
+  void reset() { fresh_ = true; }
   void set_interrupt(Interrupt f, void* user) {
     if (flow_ != nullptr) flow_->set_interrupt(f, user);
   }
   const Array<StepTime>& times() const { return times_; }
-  pn_context_memory memory() const;
+  pn_context_memory memory();
 
  private:
   Context() = default;
@@ -36,9 +38,14 @@ class Context {
   Status place_outputs();
   Status check_buffers();
   Status run_model(bool profiled);
+  Status begin_state();          // before a run: zeros at first, and what the run before left
+  Status keep_state();           // after a run that came to its end
+  void set_state(int32_t slot, const TensorDesc& desc, uint8_t* data);
+  bool symbol_size(int64_t symbol, int64_t* size) const;
   Status run_steps(bool profiled);
   Status run_flow(bool profiled);
   Status data_dependent(uint32_t output) const;
+  Status check_output(uint32_t i) const;
   int32_t slots() const { return model_->input_count() + model_->output_count(); }
   const ModelTensor& slot_tensor(int32_t slot) const;
   Live& output_live(int32_t o) { return flow_->live(model_->output(o)); }
@@ -57,6 +64,9 @@ class Context {
   Array<uint8_t> from_caller_;            // output -> whether its buffer is the caller's
   bool checked_ = false;                  // buffers were checked since the last bind
   Array<StepTime> times_, node_times_;
+  Array<Buffer> state_;                   // a static model's: of each state its value, then where the next one goes
+  Array<Tensor> results_;                 // of a model with state: outputs of the last run, whose shapes may be others now
+  bool fresh_ = true;                     // state is to begin at zero
 };
 
 }  // namespace pyneo

@@ -77,6 +77,8 @@ class Model {
   int32_t last_use(int32_t tensor) const { return last_use_[tensor]; }
   int32_t input_count() const { return static_cast<int32_t>(plan_.graph(0).input_count); }
   int32_t output_count() const { return static_cast<int32_t>(plan_.graph(0).output_count); }
+  // Inputs that take the value of an output of the run before: the last ones, and the last outputs, pair by pair.
+  int32_t state_count() const { return states_; }
   int32_t input(int32_t i) const { return plan_.operands(plan_.graph(0).input_begin)[i]; }    // tensor index
   int32_t output(int32_t i) const { return plan_.operands(plan_.graph(0).output_begin)[i]; }
   int64_t arena_bytes() const { return static_cast<int64_t>(plan_.header().arena_bytes); }
@@ -91,6 +93,7 @@ class Model {
   Status check_tensors();              // validate.cc
   Status check_open_tensor(int64_t i) const;
   Status check_open_node(const ModelNode& n) const;
+  Status check_states();
   Status check_graphs();               // validate_graphs.cc
   Status check_owners();
   Status find_homes();
@@ -111,6 +114,7 @@ class Model {
   Array<int32_t> home_;                // dynamic: 1 + graph that a tensor belongs to, 0 = none (constants, unused)
   Array<int32_t> written_at_;          // dynamic: the node that writes it, -1 for inputs
   Array<int32_t> last_use_;
+  int32_t states_ = 0;
   void* owned_ = nullptr;
   size_t owned_bytes_ = 0;
 };

@@ -190,6 +190,26 @@ Status Model::check_tensors() {
       return fail(Status::kInvalidPackage, "plan: output %d is not an output tensor", i);
     }
   }
+  return check_states();
+}
+
+// State: the last inputs say which output each follows, and those are the last outputs in the same order.
+Status Model::check_states() {
+  const int32_t in = input_count(), out = output_count();
+  while (states_ < in && states_ < out && plan_.tensor(input(in - 1 - states_)).flags != 0) ++states_;
+  for (int32_t i = 0; i < in; ++i) {
+    const uint32_t flags = plan_.tensor(input(i)).flags;
+    const int32_t tied = i - (in - states_);  // negative: no state
+    if (flags != (tied < 0 ? 0 : static_cast<uint32_t>(1 + out - states_ + tied))) {
+      return fail(Status::kInvalidPackage, "plan: input '%s' is tied to another output than its place says", tensors_[input(i)].name);
+    }
+    if (tied < 0) continue;
+    const ModelTensor &x = tensors_[input(i)], &y = tensors_[output(out - states_ + tied)];
+    const bool same = x.desc.dtype == y.desc.dtype && x.desc.shape.rank == y.desc.shape.rank && !y.open_rank;
+    if (!same || (!dynamic() && x.desc.shape != y.desc.shape)) {
+      return fail(Status::kInvalidPackage, "plan: state '%s' and output '%s' differ in dtype or shape", x.name, y.name);
+    }
+  }
   return Status::kOk;
 }
 

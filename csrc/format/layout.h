@@ -60,7 +60,7 @@ struct PlanHeader {
   uint64_t plan_bytes;
   uint64_t arena_bytes;     // of the static memory plan; 0 in a dynamic plan
   uint64_t weights_bytes;   // size of the weights section this plan refers to
-  uint64_t state_bytes;     // of state tensors kept across runs
+  uint64_t state_bytes;     // 0
   uint32_t tier;            // lowest core::Tier whose kernels the plan names
   uint32_t flags;           // PlanFlags
   TableRef tensors;         // TensorRecord
@@ -96,7 +96,7 @@ struct TensorRecord {
   uint8_t rank;             // kOpenRank: open (the same, and outputs)
   uint8_t storage;          // Storage
   int32_t alias_of;         // tensor index if storage is alias, else -1
-  uint32_t flags;           // 0
+  uint32_t flags;           // of an input: 1 + index of the output that is its value in the next run, 0 = none
   uint64_t offset;
   uint64_t bytes;           // stored bytes, padding of blocked layouts included
   int64_t dims[8];          // >= 0, or -(1 + symbol index); in a dynamic plan other unknown dims are INT64_MIN

@@ -73,7 +73,7 @@ Status PlanView::check() const {
     bool open_rank = t.rank == kOpenRank && (h.flags & kPlanDynamic) != 0;
     for (int k = 0; k < 8; ++k) open_rank = open_rank && t.dims[k] == 0;
     if (t.rank > 8 && !open_rank) return bad("a tensor's rank is above 8", i);
-    if (t.flags != 0 || t.reserved != 0) return bad("a tensor has unknown flags", i);
+    if ((t.flags != 0 && t.storage != kStorageInput) || t.reserved != 0) return bad("a tensor has unknown flags", i);
     if (t.storage > kStorageState) return bad("a tensor has an unknown storage", i);
     if ((t.storage == kStorageAlias) != (t.alias_of >= 0) || t.alias_of >= tensor_count() || t.alias_of < -1) {
       return bad("a tensor's alias is out of range", i);

@@ -237,6 +237,12 @@ struct Context {
     return profiled ? pn_context_run_profiled(context) : pn_context_run(context);
   }
 
+  void reset() {
+    py::gil_scoped_release free_gil;
+    const std::lock_guard<std::mutex> turn(mutex);
+    (void)pn_context_reset(context);
+  }
+
   py::list run(const py::sequence& inputs, const py::object& outs) {
     Call call = prepare(inputs, outs);
     pn_status status;
@@ -302,6 +308,7 @@ void bind_runtime(py::module_& m) {
       .def(py::init<py::buffer>(), arg("package"))
       .def_property_readonly("inputs", [](const Model& m) { return tensor_infos(m.inputs); }, "[(name, dtype, shape)]")
       .def_property_readonly("outputs", [](const Model& m) { return tensor_infos(m.outputs); }, "[(name, dtype, shape)]; shape None: any rank")
+      .def_property_readonly("state_count", [](const Model& m) { return pn_model_state_count(m.model); })
       .def_property_readonly("manifest", [](const Model& m) {
         const char* json = nullptr;
         size_t bytes = 0;
@@ -314,6 +321,7 @@ void bind_runtime(py::module_& m) {
            "Output arrays for input arrays in the model's order. The GIL is free while it runs.")
       .def("profile", &Context::profile, arg("inputs"),
            "([outputs], [(node, op, kernel, start ns, duration ns, bytes read, bytes written)])")
+      .def("reset", &Context::reset, "State begins at zero again with the next run.")
       .def_property_readonly("memory", &Context::memory);
 }
 

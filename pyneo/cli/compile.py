@@ -28,6 +28,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=1,3,224,224",
         help="shape of an input the model leaves open",
     )
+    parser.add_argument(
+        "--state",
+        action="append",
+        default=[],
+        metavar="OUTPUT=INPUT",
+        help="an output that is an input's value in the next run, kept by the session; repeatable",
+    )
     parser.add_argument("--precision", default="fp32", help="fp32 (default)")
     parser.add_argument(
         "--tune", action="store_true", help="choose kernels by timing them on this machine (see pyneo tune)"
@@ -68,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
     shapes = {name: dims(text) for name, text in pairs(args.shape, "--shape").items()}
     package = pyneo.compile(
-        args.model, args.target, shapes=shapes or None, precision=args.precision, name=args.name,
+        args.model, args.target, shapes=shapes or None, state=pairs(args.state, "--state"),
+        precision=args.precision, name=args.name,
         version=args.version, release=args.release, expires=args.expires,
         metadata=pairs(args.metadata, "--metadata"), devices=args.for_device, tenants=args.for_tenant,
         tune=args.tune, progress=False if args.quiet else None,

@@ -16,6 +16,7 @@ from pyneo.compiler.lower.tune import Tuner
 from pyneo.compiler.passes import optimise
 from pyneo.compiler.progress import Progress
 from pyneo.compiler.report import make_report
+from pyneo.compiler.state import check_ties, tie
 from pyneo.compiler.targets.target import find
 from pyneo.errors import CompileError
 from pyneo.package.container import Kind, Section
@@ -37,6 +38,7 @@ def compile(
     target: str = "host",
     *,
     shapes: Mapping[str, Sequence[int | str]] | None = None,
+    state: Mapping[str, str] | None = None,
     precision: str = "fp32",
     name: str | None = None,
     version: str = "1",
@@ -54,6 +56,10 @@ def compile(
     `pyneo compile --targets`. shapes: input name -> shape in place of the model's own; a dim is a number or a
     symbol that is bound at run time, with bounds where they are known: "N", "N<=8", "2<=N<=8". Dims that
     the model leaves open and `shapes` does not fix stay symbols.
+    state: output name -> the input whose value it is in the next run, as in {"hn": "h0"}. Both disappear from the
+    model: a session holds the value, which begins at zero, and `Session.reset()` brings it back there. A state may
+    change its shape from run to run within the bounds of its input's symbols, as a cache of keys and values
+    does; symbols that no other input has begin at their lower bounds.
     precision: "fp32". version, release, expires, metadata: what the manifest says of the model; release
     only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
     it. tune: time the candidate kernels on this machine, which must be of the target's kind, rather than go
@@ -72,7 +78,11 @@ def compile(
         graph = load_onnx(model, shapes)
         inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
         _declare_symbols(graph)
+        if state:
+            tie(graph, state)
+            inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
         optimise(graph, progress=show)
+        check_ties(graph)
         show("choosing kernels and packing weights")
         lowered = lower(graph, machine, tuner)
         if tuner is not None:
@@ -85,10 +95,10 @@ def compile(
             version=version,
             release=release,
             target=ManifestTarget(machine.name, machine.arch, machine.tier, _ISA.get(machine.tier, ())),
-            inputs=tuple(_spec(graph, v, i in graph.text.inputs) for i, v in enumerate(graph.inputs)),
+            inputs=tuple(_spec(graph, v, i in graph.text.inputs) for i, v in enumerate(_public(graph, graph.inputs))),
             outputs=tuple(
                 _spec(graph, v, i in graph.text.outputs, graph.text.keys.get(i, []))
-                for i, v in enumerate(graph.outputs)
+                for i, v in enumerate(_public(graph, graph.outputs))
             ),
             strings=tuple(graph.text.table) if graph.text.inputs or graph.text.outputs else (),
             source=_digest(model),
@@ -101,6 +111,11 @@ def compile(
         )
         sections = [Section(Kind.PLAN, lowered.plan), Section(Kind.WEIGHTS, lowered.weights.data)]
         return Package(manifest, sections, make_report(manifest.name, machine, lowered))
+
+
+def _public(graph: Graph, values: list[Value]) -> list[Value]:
+    """The inputs or outputs that are not state."""
+    return values[: len(values) - graph.states]
 
 
 def _declare_symbols(graph: Graph) -> None:

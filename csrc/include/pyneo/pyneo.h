@@ -83,6 +83,8 @@ PN_API uint32_t pn_model_output_count(const pn_model* model);
 /* Name lives as long as the model. A dim that is bound at run time is -1 here. */
 PN_API pn_status pn_model_input(const pn_model* model, uint32_t i, const char** name, pn_tensor* out);
 PN_API pn_status pn_model_output(const pn_model* model, uint32_t i, const char** name, pn_tensor* out);
+/* Values that a context keeps from run to run; they are no inputs or outputs of the model. */
+PN_API uint32_t pn_model_state_count(const pn_model* model);
 PN_API pn_status pn_model_manifest(const pn_model* model, const char** json, size_t* bytes);
 
 /* ---- Contexts ---------------------------------------------------------------------------------- */
@@ -108,6 +110,8 @@ PN_API pn_status pn_context_bind_output(pn_context* context, uint32_t i, const p
  * to such an output all the same; the run fails if its result has another shape. */
 PN_API pn_status pn_context_output_shape(pn_context* context, uint32_t i, pn_tensor* out);
 PN_API pn_status pn_context_run(pn_context* context);
+/* State begins at zero when a context is made; this makes it begin there again with the next run. */
+PN_API pn_status pn_context_reset(pn_context* context);
 /* A model with control flow may run for ever. `interrupt` is asked about every 20 ms, between iterations and between
  * nodes whose shapes depend on data, on the thread that runs; anything but 0 ends the run with PN_INTERRUPTED. The
  * context can run again. NULL: never asked. */

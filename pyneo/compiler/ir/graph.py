@@ -227,6 +227,7 @@ class Graph:
     outputs: list[Value]
     nodes: list[Node] = field(default_factory=list)
     symbols: Symbols = field(default_factory=Symbols)  # a model's graphs share one
+    states: int = 0  # how many of the last inputs take the values of the last outputs in the next run
     text: Text = field(default_factory=Text)
 
     @property

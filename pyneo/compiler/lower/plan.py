@@ -97,8 +97,10 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
             dims, size = list(v.dims), stored_bytes(v)
         rank = len(dims) if v.shape is not None else _OPEN_RANK
         dims += [0] * (8 - len(dims))
-        records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, rank, storage, alias_of, 0,
-                                    offset, size, *dims, 0))  # fmt: skip
+        state = offset - len(graph.inputs) + graph.states if storage == _INPUT else -1
+        flags = 1 + len(graph.outputs) - graph.states + state if state >= 0 else 0
+        records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, rank, storage, alias_of,
+                                    flags, offset, size, *dims, 0))  # fmt: skip
     tensors = b"".join(records)
 
     operands: list[int] = []
