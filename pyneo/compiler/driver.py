@@ -56,10 +56,10 @@ def compile(
     `pyneo compile --targets`. shapes: input name -> shape in place of the model's own; a dim is a number or a
     symbol that is bound at run time, with bounds where they are known: "N", "N<=8", "2<=N<=8". Dims that
     the model leaves open and `shapes` does not fix stay symbols.
-    state: output name -> the input whose value it is in the next run, as in {"hn": "h0"}. Both disappear from the
-    model: a session holds the value, which begins at zero, and `Session.reset()` brings it back there. A state may
-    change its shape from run to run within the bounds of its input's symbols, as a cache of keys and values
-    does; symbols that no other input has begin at their lower bounds.
+    state: output name -> the input whose value it is in the next run, as in {"hn": "h0"}. Both disappear from
+    the model: a session holds the value, which begins at zero, and `Session.reset()` brings it back there. A
+    state may change its shape from run to run within the bounds of its input's symbols, as a cache of keys
+    and values does; symbols that no other input has begin at their lower bounds.
     precision: "fp32". version, release, expires, metadata: what the manifest says of the model; release
     only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
     it. tune: time the candidate kernels on this machine, which must be of the target's kind, rather than go
@@ -95,7 +95,9 @@ def compile(
             version=version,
             release=release,
             target=ManifestTarget(machine.name, machine.arch, machine.tier, _ISA.get(machine.tier, ())),
-            inputs=tuple(_spec(graph, v, i in graph.text.inputs) for i, v in enumerate(_public(graph, graph.inputs))),
+            inputs=tuple(
+                _spec(graph, v, i in graph.text.inputs) for i, v in enumerate(_public(graph, graph.inputs))
+            ),
             outputs=tuple(
                 _spec(graph, v, i in graph.text.outputs, graph.text.keys.get(i, []))
                 for i, v in enumerate(_public(graph, graph.outputs))

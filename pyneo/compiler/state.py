@@ -40,7 +40,8 @@ def tie(graph: Graph, state: Mapping[str, str]) -> None:
 def check_ties(graph: Graph) -> None:
     """CompileError unless every tied output can be its input's next value; when shapes have been inferred."""
     count = graph.states
-    pairs = zip(graph.inputs[len(graph.inputs) - count :], graph.outputs[len(graph.outputs) - count :], strict=True)
+    inputs, outputs = graph.inputs, graph.outputs
+    pairs = zip(inputs[len(inputs) - count :], outputs[len(outputs) - count :], strict=True)
     problems = [problem for x, y in pairs for problem in _misfit(x, y)]
     if problems:
         raise CompileError("state: " + "; ".join(problems))
@@ -52,7 +53,6 @@ def _misfit(x: Value, y: Value) -> list[str]:
         return [f"output {y.name!r} is {y.dtype.name}, input {x.name!r} is {x.dtype.name}"]
     if x.shape is None or y.shape is None:
         return []
-    fits = len(x.shape) == len(y.shape) and all(
-        a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in zip(x.shape, y.shape, strict=True)
-    )
+    numbers = [d for d in zip(x.shape, y.shape, strict=False) if isinstance(d[0], int) and isinstance(d[1], int)]
+    fits = len(x.shape) == len(y.shape) and all(a == b for a, b in numbers)
     return [] if fits else [f"output {y.name!r} has shape {y.shape}, input {x.name!r} has shape {x.shape}"]

@@ -22,8 +22,9 @@ def parse(text: str) -> onnx.ModelProto:
 def lstm(batch: int | str) -> onnx.ModelProto:
     """x [4, batch, 3], h0 and c0 [1, batch, 5] -> y [4, 1, batch, 5], hn, cn."""
     rng = np.random.default_rng(0)
-    made = parse(f"""stream (float[4, {batch}, 3] x, float[1, {batch}, 5] h0, float[1, {batch}, 5] c0) =>
-        (float[4, 1, {batch}, 5] y, float[1, {batch}, 5] hn, float[1, {batch}, 5] cn) {{
+    state = f"float[1, {batch}, 5]"
+    made = parse(f"""stream (float[4, {batch}, 3] x, {state} h0, {state} c0) =>
+        (float[4, 1, {batch}, 5] y, {state} hn, {state} cn) {{
         y, hn, cn = LSTM<hidden_size = 5>(x, w, r, , , h0, c0)
     }}""")
     for name, width in (("w", 3), ("r", 5)):
@@ -35,6 +36,12 @@ def lstm(batch: int | str) -> onnx.ModelProto:
 CACHE = """cache (float[B, 2, 1, 4] k, float[B, 2, T, 4] past) => (float[B, 2, 1, 4] y, float[B, 2, U, 4] present) {
     present = Concat<axis = 2>(past, k)
     y = ReduceMean<keepdims = 1>(present, axis)
+}"""
+COUNT = """count (float[N] x, int64[1] seen) => (int64[M] at, int64[1] seen2) {
+    found = NonZero(x)
+    here = Shape<start = 1>(found)
+    seen2 = Add(seen, here)
+    at = Mul(seen2, here)
 }"""
 
 
@@ -103,7 +110,8 @@ def test_one_state_of_two_and_the_other_by_hand():
 
 
 def test_a_cache_grows_to_its_bound():
-    model = load(cache(), shapes={"k": ("B", 2, 1, 4), "past": ("B", 2, "T<=5", 4)}, state={"present": "past"})
+    shapes = {"k": ("B", 2, 1, 4), "past": ("B", 2, "T<=5", 4)}
+    model = load(cache(), shapes=shapes, state={"present": "past"})
     session = model.session()
     rng = np.random.default_rng(1)
     for batch in (1, 3):
@@ -118,6 +126,23 @@ def test_a_cache_grows_to_its_bound():
                 session.predict(k)
         session.reset()
     assert session.memory["state_bytes"] >= 2 * 3 * 2 * 5 * 4 * 4
+
+
+def test_state_of_a_model_whose_shapes_depend_on_data():
+    session = load(parse(COUNT), state={"seen2": "seen"}).session()
+    total = 0
+    for data in ([1, 0, 2], [0, 0, 0], [3, 4], [1, 0, 2]):
+        x = np.array(data, np.float32)
+        total += np.count_nonzero(x)
+        np.testing.assert_array_equal(session.predict(x), [total * np.count_nonzero(x)])
+
+
+def test_a_failed_run_leaves_the_state():
+    session = load(parse(COUNT), state={"seen2": "seen"}).session()
+    session.predict(np.ones(3, np.float32))
+    with pytest.raises(pyneo.InputError):
+        session.predict(np.ones((3, 1), np.float32))
+    assert session.predict(np.ones(1, np.float32)) == [4]
 
 
 def test_case_45_sessions_of_eight_threads_do_not_meet():
@@ -156,7 +181,8 @@ def test_a_tie_that_cannot_be_is_an_error(state, words):
 
 
 def test_hostile_ties_are_refused():
-    for flags in ([0, 2, 0], [2, 0, 0], [0, 3, 2], [0, 2, 2], [0, 0, 2], [1, 2, 3], [0, 0, 2**32 - 1], [0, 2, 4]):
+    far = 2**32 - 1
+    for flags in ([0, 2, 0], [2, 0, 0], [0, 3, 2], [0, 2, 2], [0, 0, 2], [1, 2, 3], [0, 0, far], [0, 2, 4]):
         p = Plan(lstm(2), state={"hn": "h0", "cn": "c0"})
         for i, value in zip(p.of(INPUT), flags, strict=True):
             p.tensors[i]["flags"] = value
