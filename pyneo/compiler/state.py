@@ -53,6 +53,7 @@ def _misfit(x: Value, y: Value) -> list[str]:
         return [f"output {y.name!r} is {y.dtype.name}, input {x.name!r} is {x.dtype.name}"]
     if x.shape is None or y.shape is None:
         return []
-    numbers = [d for d in zip(x.shape, y.shape, strict=False) if isinstance(d[0], int) and isinstance(d[1], int)]
-    fits = len(x.shape) == len(y.shape) and all(a == b for a, b in numbers)
+    fits = len(x.shape) == len(y.shape)
+    for a, b in zip(x.shape, y.shape, strict=False):
+        fits = fits and (a == b or isinstance(a, str) or isinstance(b, str))
     return [] if fits else [f"output {y.name!r} has shape {y.shape}, input {x.name!r} has shape {x.shape}"]

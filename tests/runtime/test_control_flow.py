@@ -54,7 +54,8 @@ def test_results_are_those_of_onnxruntime(name):
             found = model.predict(feed)
             for info, y in zip(model.outputs, want, strict=True):
                 assert found[info.name].dtype == y.dtype
-                np.testing.assert_allclose(found[info.name], y, rtol=1e-5, atol=1e-6, err_msg=str((again, feed)))
+                told = str((again, feed))
+                np.testing.assert_allclose(found[info.name], y, rtol=1e-5, atol=1e-6, err_msg=told)
 
 
 @pytest.mark.parametrize("name", [n for n in TEXTS if n.startswith("loop")])

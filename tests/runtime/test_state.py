@@ -33,7 +33,8 @@ def lstm(batch: int | str) -> onnx.ModelProto:
     return made
 
 
-CACHE = """cache (float[B, 2, 1, 4] k, float[B, 2, T, 4] past) => (float[B, 2, 1, 4] y, float[B, 2, U, 4] present) {
+CACHE = """cache (float[B, 2, 1, 4] k, float[B, 2, T, 4] past) =>
+    (float[B, 2, 1, 4] y, float[B, 2, U, 4] present) {
     present = Concat<axis = 2>(past, k)
     y = ReduceMean<keepdims = 1>(present, axis)
 }"""

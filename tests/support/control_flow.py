@@ -92,7 +92,8 @@ TEXTS = {
         y = Loop(m, true, x) <body = b (int64 i, bool go, float[N, 3] v) => (bool on, float[N, 3] w) {
             on = Identity(go)
             twice = Add(v, x)
-            w = Loop(i, true, twice) <body = b2 (int64 j, bool go2, float[N, 3] v2) => (bool on2, float[N, 3] w2) {
+            w = Loop(i, true, twice) <body = b2 (int64 j, bool go2, float[N, 3] v2) =>
+                (bool on2, float[N, 3] w2) {
                 on2 = Identity(go2)
                 f = Cast<to = 1>(i)
                 odd = Greater(f, half)
@@ -135,8 +136,8 @@ TEXTS = {
     }""",
 }
 
-CONSTANTS = """<float zero = {0.0}, float half = {0.5}, float ten = {10.0}, int64 nought = {0}, int64 unit = {1},
-    int64[1] minus = {-1}, int64[1] axis = {1}, int64[1] axis0 = {0}, bool true = {1}>"""
+CONSTANTS = """<float zero = {0.0}, float half = {0.5}, float ten = {10.0}, int64 nought = {0},
+    int64 unit = {1}, int64[1] minus = {-1}, int64[1] axis = {1}, int64[1] axis0 = {0}, bool true = {1}>"""
 
 
 def make(name: str) -> onnx.ModelProto:

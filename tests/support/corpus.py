@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 import pyneo
-from tests.support.control_flow import TEXTS, make
+from tests.support import control_flow
 from tests.support.models import model, small_convnet
 
 
@@ -53,8 +53,9 @@ def write(out: Path, target: str) -> None:
         (out / f"{name}-{target}.neo").write_bytes(pyneo.compile(make(), target=target).to_bytes())
     dynamic = pyneo.compile(small_convnet(), target=target, shapes={"x": ("N<=4", 3, "H", "W")})
     (out / f"dynamic-{target}.neo").write_bytes(dynamic.to_bytes())
-    for name in TEXTS:
-        (out / f"{name}-{target}.neo").write_bytes(pyneo.compile(make(name), target=target).to_bytes())
+    for name in control_flow.TEXTS:
+        package = pyneo.compile(control_flow.make(name), target=target)
+        (out / f"{name}-{target}.neo").write_bytes(package.to_bytes())
 
 
 def main() -> None:
