@@ -11,7 +11,10 @@ import onnxruntime
 import pytest
 
 import pyneo
-from tests.support.passes import Case, check, f32, ints, num, optimised
+from pyneo.compiler.driver import _declare_symbols
+from pyneo.compiler.frontends.onnx import load_onnx
+from pyneo.compiler.passes import optimise
+from tests.support.passes import Case, check, f32, ints, num
 
 CONSTANTS = {
     "one": num(1.0),
@@ -151,6 +154,50 @@ LAYER_NORM = [
         f"{CENTRED} a = Abs(d) v = Pow(a, three) w = ReduceMean<axes=[-1]>(v) {DEVIATION} y = Exp(n)",
         "ReduceMean Sub Abs Pow ReduceMean Add Sqrt Div Exp",
         inputs=X,
+    ),
+]
+
+SQUARES = {"pow": "s = Pow(x, two)", "mul": "s = Mul(x, x)"}
+OVER = {
+    "div": "n = Div(x, r)",
+    "reciprocal": "i = Reciprocal(r) n = Mul(x, i)",
+    "one_over": "i = Div(one, r) n = Mul(i, x)",
+}
+ROOT = "m = ReduceMean<axes=[-1]>(s) e = Add(m, epsilon) r = Sqrt(e)"
+RMS_NORM = [
+    *(
+        Case(
+            f"rms_norm_{k}_{j}",
+            f"{SQUARES[k]} {ROOT} {OVER[j]} y = Mul(gamma, n)",
+            "RMSNormalization",
+            inputs=X,
+        )
+        for k, j in itertools.product(SQUARES, OVER)
+    ),
+    Case(
+        "rms_norm_alone",
+        f"{SQUARES['pow']} {ROOT} {OVER['div']} y = Exp(n)",
+        "RMSNormalization Exp",
+        inputs=X,
+    ),
+    Case(
+        "rms_norm_with_a_factor_per_row_keeps_it",
+        f"{SQUARES['pow']} {ROOT} {OVER['div']} y = Mul(n, column)",
+        "RMSNormalization Mul",
+        inputs=X,
+    ),
+    Case(
+        "another_numerator_stays",
+        f"{SQUARES['pow']} {ROOT} a = Abs(x) y = Div(a, r)",
+        "Pow ReduceMean Add Sqrt Abs Div",
+        inputs=X,
+    ),
+    Case(
+        "a_deviation_that_others_read_stays",
+        f"{SQUARES['pow']} {ROOT} y = Div(x, r)",
+        "Pow ReduceMean Add Sqrt Div",
+        inputs=X,
+        outputs=("y", "r"),
     ),
 ]
 
@@ -323,7 +370,7 @@ CONSTANTS |= {
 }
 
 
-@pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *ATTENTION, *BY_HEADS], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *RMS_NORM, *ATTENTION, *BY_HEADS], ids=lambda c: c.name)
 def test_what_remains_and_what_it_computes(case: Case) -> None:
     check(replace(case, constants=CONSTANTS))
 
@@ -339,7 +386,10 @@ def test_attention_of_open_batch_and_length_reads_rows_of_heads() -> None:
     )
     constants = CONSTANTS | {"open_split": ints(0, 0, 2, 4), "open_merge": ints(0, 0, 8)}
     case = Case("open", body, "", constants, inputs={"x": ("N", "T", 8)})
-    assert [n.op for n in optimised(case.model()).nodes if n.op != "Reshape"] == ["Attention"]
+    graph = load_onnx(case.model())
+    _declare_symbols(graph)
+    optimise(graph)
+    assert [n.op for n in graph.nodes if n.op != "Reshape"] == ["Attention"]
     x = f32(3, 11, 8)
     model = pyneo.Model.load(pyneo.compile(case.model()), allow_unsigned=True)
     peer = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])

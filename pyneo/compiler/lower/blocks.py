@@ -28,7 +28,9 @@ def fuse_blocks(graph: Graph, target: Target) -> None:
 
 
 def _is_pointwise(node: Node) -> bool:
-    if node.op != "Conv" or not _fixed_planes(node) or not _plain_epilogue(node) or node.int_attr("group", 1) != 1:
+    if node.op != "Conv" or not _fixed_planes(node) or not _plain_epilogue(node):
+        return False
+    if node.int_attr("group", 1) != 1:
         return False
     weights = node.const(1)
     if weights is None or weights.ndim != 4 or weights.shape[2:] != (1, 1):
@@ -77,7 +79,8 @@ def _fuse(graph: Graph, wide: Node, deep: Node, readers: Readers, target: Target
         constant(graph, f"{deep.name}/biases", np.concatenate(biases)),
     ]
     y = deep.output
-    outputs = [Value(v.name, v.dtype, v.shape, samples=v.samples) for v in (y, *([mean.output] if mean else []))]
+    made = (y, *([mean.output] if mean else []))
+    outputs = [Value(v.name, v.dtype, v.shape, samples=v.samples) for v in made]
     block = Node("PointwiseDepthwise", deep.name, inputs, list(outputs), attrs)
     apart = [_cost(node, target) for node in (wide, deep, *([mean] if mean else []))]
     if not _cost(block, target) < sum(apart):

@@ -221,14 +221,17 @@ def _layout_of(picked: Mapping[Node, Option], v: Value) -> Layout:
 def _choose(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> None:
     """Picks an option for every node: the cheapest alone, blocked where possible, then improved.
 
-    What only moves data starts with the layout it is given: blocks on both sides of it are no gain of its own.
+    What only moves data starts with the layout it is given: blocks on both sides of it are no gain.
     """
     for node in graph.nodes:
         given = node.inputs[0] if node.op in _MOVES else None
         at = Layout.PLAIN if given is None else _layout_of(choice.picked, given)
         choice.picked[node] = min(
             choice.options[node],
-            key=lambda o, g=given, at=at: (not _blocked(o) if g is None else o.layout_in is not at, cost(o)),  # type: ignore[misc]
+            key=lambda o, g=given, at=at: (  # type: ignore[misc]
+                not _blocked(o) if g is None else o.layout_in is not at,
+                cost(o),
+            ),
         )
     _improve(graph, choice, cost, reorder)
 

@@ -32,6 +32,7 @@ from pyneo.compiler.passes.linear import (
     norm_to_scale,
 )
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
+from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
 from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
 
@@ -58,6 +59,7 @@ PASSES: list[Pass] = [
     shuffle_by_weights,
     find_gelu,
     find_layer_norm,
+    find_rms_norm,
     find_silu,
     turn_whole,
     find_attention,

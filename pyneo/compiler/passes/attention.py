@@ -272,7 +272,9 @@ def pack_heads(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in list(graph.nodes):
-        if node.op != "Attention" or not node.is_known or len(node.outputs) != 1 or len(node.inputs) not in (3, 4):
+        if node.op != "Attention" or not node.is_known:
+            continue
+        if len(node.outputs) != 1 or len(node.inputs) not in (3, 4):
             continue
         sources = [_packed(v) for v in node.inputs[:3]]
         back = readers.only(node.output)
