@@ -46,9 +46,21 @@ PN_INLINE VF vmin(VF a, VF b) { return reinterpret_cast<VF>(_mm512_maskz_min_ps(
 #elif defined(__AVX2__)
 PN_INLINE VF vmax(VF a, VF b) { return reinterpret_cast<VF>(_mm256_max_ps(reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(a))); }
 PN_INLINE VF vmin(VF a, VF b) { return reinterpret_cast<VF>(_mm256_min_ps(reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(a))); }
-#else
-PN_INLINE VF vmax(VF a, VF b) { return a < b ? b : a; }
-PN_INLINE VF vmin(VF a, VF b) { return a > b ? b : a; }
+#elif PN_VEC == 8
+// In halves: a comparison of vectors wider than the registers would become one of single floats.
+typedef float VHalf __attribute__((vector_size(16), may_alias));
+PN_INLINE VF vmax(VF a, VF b) {
+  VHalf *p = reinterpret_cast<VHalf*>(&a), *q = reinterpret_cast<VHalf*>(&b);
+  p[0] = p[0] < q[0] ? q[0] : p[0];
+  p[1] = p[1] < q[1] ? q[1] : p[1];
+  return a;
+}
+PN_INLINE VF vmin(VF a, VF b) {
+  VHalf *p = reinterpret_cast<VHalf*>(&a), *q = reinterpret_cast<VHalf*>(&b);
+  p[0] = p[0] > q[0] ? q[0] : p[0];
+  p[1] = p[1] > q[1] ? q[1] : p[1];
+  return a;
+}
 #endif
 PN_INLINE VF to_float(VI v) { return __builtin_convertvector(v, VF); }
 PN_INLINE VI to_int(VF v) { return __builtin_convertvector(v, VI); }  // truncates
