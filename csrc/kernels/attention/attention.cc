@@ -150,7 +150,7 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
   scores.epilogue = &none;
   scores.z = scores.ahead = nullptr;
   scores.ahead_bytes = 0;
-  scores.live = scores.w_step = scores.y_step = width;
+  scores.live = scores.y_step = width;
   weighted = scores;
   weighted.w = space.weights;
   weighted.a_step = 1;

@@ -123,7 +123,7 @@ void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t
     for (int64_t p = p0; p < p1; ++p) {
       const int64_t n0 = p * kRowPanel, at = row * s.n + n0;
       run.live = s.n - n0 < kRowPanel ? s.n - n0 : kRowPanel;
-      run.w_step = panel_vecs(run.live) * kVec;
+      const int64_t width = panel_vecs(run.live) * kVec;
       for (int64_t j = 0; j < kRowPanel; ++j) {
         bias[j] = o.bias != nullptr && j < run.live ? s.bias_scale * o.bias[s.one_bias ? 0 : n0 + j] : 0;
       }
@@ -135,10 +135,10 @@ void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t
         run.last = i + 1 == parts;
         run.k = k1 - k0;
         run.a = o.a + row * s.k + k0;
-        run.w = o.b + n0 * s.k + k0 * run.w_step;
+        run.w = o.b + n0 * s.k + k0 * width;
         // Blocks of B lie in the order of their use.
-        run.ahead = run.w + run.k * run.w_step;
-        run.ahead_bytes = run.last && p + 1 == panels(s) ? 0 : run.k * run.w_step * 4;
+        run.ahead = run.w + run.k * width;
+        run.ahead_bytes = run.last && p + 1 == panels(s) ? 0 : run.k * width * 4;
         run_panel(run);
       }
     }

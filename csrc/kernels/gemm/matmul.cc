@@ -3,8 +3,7 @@
 // Matrix product of two operands that are both known only at run time, float32, with numpy's batch
 // rules: attention scores and their like.
 //
-// A panel of B is read where it lies while few tiles of rows share it, and copied into the thread's scratch
-// where many do, or where it is narrower than a vector.
+// A panel of B is copied into the thread's scratch, in blocks of k, and used by all rows from there.
 #include "kernels/gemm/partition.h"
 #include "kernels/gemm/rows.h"
 #include "kernels/kernel.h"
@@ -13,8 +12,6 @@
 namespace pyneo {
 namespace PN_TIER {
 namespace {
-
-constexpr int64_t kCopyRows = 48;  // from so many rows on, copying a panel pays
 
 struct State {
   MatMulGeometry g;
@@ -66,13 +63,13 @@ void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t
   run.a_step = g.k;
   run.rows = m1 - m0;
   run.y_step = g.n;
+  run.w = scratch;
   run.ahead = nullptr;
   run.ahead_bytes = 0;
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t n0 = p * kRowPanel, at = m0 * g.n + n0;
     run.live = g.n - n0 < kRowPanel ? g.n - n0 : kRowPanel;
     const int64_t width = panel_vecs(run.live) * kVec;
-    const bool copy = run.live < width || run.rows >= kCopyRows;
     for (int64_t j = 0; j < kRowPanel; ++j) bias[j] = o.bias != nullptr && j < run.live ? o.bias[n0 + j] : 0;
     run.y = o.y + at;
     run.z = o.z != nullptr ? o.z + at : nullptr;
@@ -81,18 +78,12 @@ void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t
       run.last = k0 + kRowDepth >= g.k;
       run.k = run.last ? g.k - k0 : kRowDepth;
       run.a = o.a + m0 * g.k + k0;
-      run.w = o.b + k0 * g.n + n0;
-      run.w_step = g.n;
-      if (copy) {
-        for (int64_t k = 0; k < run.k; ++k) {
-          for (int64_t j = 0; j < width; j += kVec) {
-            const float* from = run.w + k * g.n + j;
-            const int64_t left = run.live - j;
-            store(scratch + k * width + j, left >= kVec ? load(from) : left > 0 ? load_n(from, static_cast<int>(left)) : VF{});
-          }
+      const float* from = o.b + k0 * g.n + n0;
+      for (int64_t k = 0; k < run.k; ++k, from += g.n) {
+        for (int64_t j = 0; j < width; j += kVec) {
+          const int64_t left = run.live - j;
+          store(scratch + k * width + j, left >= kVec ? load(from + j) : left > 0 ? load_n(from + j, static_cast<int>(left)) : VF{});
         }
-        run.w = scratch;
-        run.w_step = width;
       }
       run_panel(run);
     }

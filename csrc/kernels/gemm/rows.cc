@@ -7,7 +7,7 @@ namespace {
 
 // Steps in bytes, lest they be scaled in the loop.
 struct Steps {
-  int64_t a, a_depth, w, from, y, k;
+  int64_t a, a_depth, from, y, k;
   const char* ahead;
   int64_t ahead_lines;  // fetched every kUnroll steps of k
 };
@@ -28,32 +28,33 @@ void tile(const Steps& s, const char* a, const char* w, const char* from, char* 
   // compiler, which would keep a pointer for each row.
   int64_t step = s.a, step3 = s.a * 3, step5 = s.a * 5;
   asm("" : "+r"(step), "+r"(step3), "+r"(step5));
-  const int64_t w_step = s.w, depth = s.a_depth;
+  const int64_t depth = s.a_depth;
   const char* ahead = s.ahead;
   const auto row = [=](const char* p, int r) __attribute__((always_inline)) {
     return r == 3 ? p + step3 : r == 5 ? p + step5 : p + r * step;
   };
-  const auto one = [&]() __attribute__((always_inline)) {
+  const auto one = [&](int k) __attribute__((always_inline)) {
     VF wv[kVecs];
-    PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = at(w + v * kBytes);
+    PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = at(w + (k * kVecs + v) * kBytes);
     PN_UNROLL for (int r = 0; r < kRows; ++r) {
       const VF x = splat(*reinterpret_cast<const float*>(row(a, r)));
       PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r][v] += x * wv[v];
     }
     a += depth;
-    w += w_step;
+    asm("" : "+r"(a));  // one address, and not one for each k of a round
   };
   int64_t k = s.k;
   for (; k >= kUnroll; k -= kUnroll) {
     for (int64_t i = s.ahead_lines; i > 0; --i, ahead += kLine) __builtin_prefetch(ahead, 0, 2);
     if (kVecs == kRowVecs) {
-      PN_UNROLL for (int u = 0; u < kUnroll; ++u) one();
+      PN_UNROLL for (int u = 0; u < kUnroll; ++u) one(u);
     } else {  // narrow panels come last: their code is kept small
 #pragma GCC unroll 1
-      for (int u = 0; u < kUnroll; ++u) one();
+      for (int u = 0; u < kUnroll; ++u) one(u);
     }
+    w += kUnroll * kVecs * kBytes;
   }
-  for (; k > 0; --k) one();
+  for (; k > 0; --k, w += kVecs * kBytes) one(0);
   PN_UNROLL for (int r = 0; r < kRows; ++r) {
     PN_UNROLL for (int v = 0; v < kVecs; ++v) store(reinterpret_cast<float*>(y + r * s.y + v * kBytes), acc[r][v]);
   }
@@ -120,7 +121,6 @@ void run_panel(const PanelRun& run) {
   Steps s;
   s.a = run.a_step * 4;
   s.a_depth = run.a_depth * 4;
-  s.w = run.w_step * 4;
   s.k = run.k;
   s.y = (whole ? run.y_step : width) * 4;
   s.from = run.first ? 0 : s.y;

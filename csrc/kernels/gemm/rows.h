@@ -31,8 +31,8 @@ constexpr int panel_vecs(int64_t live) { return live <= kVec ? 1 : live <= 2 * k
 
 // `rows` rows of A by one panel of B over a block of k. Steps in floats.
 struct PanelRun {
-  const float *a, *w;
-  int64_t a_step, w_step, rows, k;
+  const float *a, *w;   // w: panel_vecs(live) vectors for each k, one behind the other
+  int64_t a_step, rows, k;
   int64_t a_depth = 1;  // from one k of A to the next: 1, or A's row length where A is used transposed
   int64_t live;         // columns of y that exist
   const float* bias;    // panel_vecs(live) vectors
