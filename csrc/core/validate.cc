@@ -205,7 +205,7 @@ Status Model::check_states() {
     }
     if (tied < 0) continue;
     const ModelTensor &x = tensors_[input(i)], &y = tensors_[output(out - states_ + tied)];
-    const bool same = x.desc.dtype == y.desc.dtype && x.desc.shape.rank == y.desc.shape.rank && !y.open_rank;
+    const bool same = x.desc.dtype == y.desc.dtype && (x.desc.shape.rank == y.desc.shape.rank || y.open_rank);
     if (!same || (!dynamic() && x.desc.shape != y.desc.shape)) {
       return fail(Status::kInvalidPackage, "plan: state '%s' and output '%s' differ in dtype or shape", x.name, y.name);
     }

@@ -45,6 +45,16 @@ COUNT = """count (float[N] x, int64[1] seen) => (int64[M] at, int64[1] seen2) {
     at = Mul(seen2, here)
 }"""
 
+OPEN = """ranks (float[N, 3] x, float[2, 3] h) => (float[N, 3] y, float[] hn)
+    <float zero = {0.0}, float one = {1.0}, int64[1] flat = {-1}> {
+    s = ReduceSum<keepdims = 0>(x)
+    c = Greater(s, zero)
+    hn = If(c) <then_branch = yes () => (float[] p) { p = Add(h, one) },
+                else_branch = no () => (float[] q) { q = Reshape(h, flat) }>
+    t = ReduceSum<keepdims = 0>(h)
+    y = Add(x, t)
+}"""
+
 
 def cache() -> onnx.ModelProto:
     made = parse(CACHE)
@@ -136,6 +146,18 @@ def test_state_of_a_model_whose_shapes_depend_on_data():
         x = np.array(data, np.float32)
         total += np.count_nonzero(x)
         np.testing.assert_array_equal(session.predict(x), [total * np.count_nonzero(x)])
+
+
+def test_state_whose_rank_is_known_when_it_is_there():
+    session = load(parse(OPEN), state={"hn": "h"}).session()
+    x = np.ones((2, 3), np.float32)
+    for i in range(3):
+        np.testing.assert_array_equal(session.predict(x), x + 6 * i)
+    np.testing.assert_array_equal(session.predict(-x), -x + 18)
+    with pytest.raises(pyneo.InputError, match=r"the state 'h' is \[6\], its bounds are \[2, 3\]: reset"):
+        session.predict(x)
+    session.reset()
+    np.testing.assert_array_equal(session.predict(x), x)
 
 
 def test_a_failed_run_leaves_the_state():
