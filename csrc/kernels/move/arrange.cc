@@ -261,7 +261,7 @@ PN_COLD __attribute__((noinline)) bool fill_blocks(const KernelQuery& q, State* 
   const TensorDesc &deep = to_space ? x : y, &wide = to_space ? y : x;
   if (!layout_fits(x) || x.layout != y.layout || dtype_size(x.dtype) != 4 || x.shape.rank != 4) return false;
   const int64_t b = q.attrs.i64("blocksize", 0), depth = wide.shape[1];
-  const bool crd = to_space && q.attrs.str("mode", "DCR") == "CRD";
+  const bool crd = q.attrs.str("mode", "DCR") == "CRD";
   const bool blocked = x.layout != Layout::kPlain;
   if (b < 1 || (blocked && (crd || depth % kVec != 0))) return false;
   const int64_t lanes = blocked ? kVec : 1, height = deep.shape[2], width = deep.shape[3];

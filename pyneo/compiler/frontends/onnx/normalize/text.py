@@ -34,7 +34,7 @@ def string_normalizer(op: Op, b: Emitter) -> bool:
         return True
     if action != "NONE" or (words and not exact):
         raise Problem(
-            "it looks at letters of strings whose value is not known when the model is compiled; change "
+            "it looks into them: letters of strings that are not known when the model is compiled; change "
             "their case before predict"
         )
     out.dtype = DType.STRING
