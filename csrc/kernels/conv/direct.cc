@@ -181,7 +181,7 @@ PN_COLD void pack_direct(const Geometry& g, const float* w, const FilterSteps& s
   }
 }
 
-constexpr int64_t kTasksPerThread = 8, kTaskUnits = 4;
+constexpr int64_t kTasksPerThread = 8, kTaskUnits = 4, kTaskPanels = 8;
 
 void run_direct(const Direct& s, const DirectOperands& all, RunContext& c) {
   const Geometry& g = s.g;
@@ -196,6 +196,9 @@ void run_direct(const Direct& s, const DirectOperands& all, RunContext& c) {
   if (threads > 1 && bands < wanted) {
     if (bands < most) bands = wanted < most ? wanted : most;
     splits = ceil_div(g.padded() ? ceil_div(threads, images) : wanted, bands);
+    // The first panel of a range has not been fetched ahead: ranges of several, while there are enough for all.
+    const int64_t ranges = g.panels() / kTaskPanels > threads ? g.panels() / kTaskPanels : threads;
+    if (splits > ranges) splits = ranges;
     if (splits > g.panels()) splits = g.panels();
   }
   const int64_t in_group = g.blocks() * g.block() * s.in_plane;
