@@ -49,7 +49,7 @@ EXCLUDED: dict[str, str] = {
 }
 
 # The number of cases in scope must not shrink unnoticed.
-AT_LEAST = {"node": 1645, "simple": 7, "pytorch-converted": 82, "pytorch-operator": 35, "real": 9}
+AT_LEAST = {"node": 1680, "simple": 17, "pytorch-converted": 82, "pytorch-operator": 35, "real": 9}
 
 Arrays = list[np.ndarray]
 

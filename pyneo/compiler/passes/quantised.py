@@ -191,12 +191,11 @@ def dequantize_early(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in list(graph.nodes):
-        if node.op != "DequantizeLinear" or not node.is_known or scalar(node.input(1)) is None or node.input(0) is None:
+        moved = node.input(0)
+        if node.op != "DequantizeLinear" or not node.is_known or scalar(node.input(1)) is None:
             continue
-        moved = node.inputs[0]
-        assert moved is not None
-        mover = moved.producer
-        if mover is None or mover.op not in _MOVES or readers.only(moved) is not node:
+        mover = None if moved is None else moved.producer
+        if moved is None or mover is None or mover.op not in _MOVES or readers.only(moved) is not node:
             continue
         if any(v is not None for v in mover.outputs[1:]) or mover.inputs[0] is None:
             continue

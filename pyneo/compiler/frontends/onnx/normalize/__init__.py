@@ -24,9 +24,8 @@ __all__ = ["RULES", "Op", "normalize"]
 
 # Importing a topic registers its rules.
 _TOPICS = (
-    arithmetic, constants, control, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape, svm,
-    text,
-    trees,
+    arithmetic, constants, control, encoders, microsoft, microsoft_attention, microsoft_quant, ml, nn, shape,
+    svm, text, trees,
 )  # fmt: skip
 
 
