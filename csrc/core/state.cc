@@ -30,8 +30,8 @@ Status Context::begin_state() {
     const int32_t slot = inputs - count + k, out_slot = slots() - count + k, tensor = model_->input(slot);
     const format::TensorRecord& r = model_->plan().tensor(tensor);
     const char* name = slot_tensor(slot).name;
-    Shape shape = input_shapes_[slot];
-    for (int i = 0; i < shape.rank; ++i) {
+    Shape shape = fresh_ ? slot_tensor(slot).desc.shape : input_shapes_[slot];
+    for (int i = 0; i < shape.rank && shape.rank == r.rank; ++i) {
       int64_t given = 0;
       const bool open = r.dims[i] < 0 && r.dims[i] != INT64_MIN;
       if (!open) {
