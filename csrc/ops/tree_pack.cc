@@ -297,7 +297,7 @@ bool Packer::add_nodes(Tree* tree) {
   };
   for (int64_t i = 0; i < n; ++i) {
     const int64_t pair = body_.size();
-    if (static_cast<uint64_t>(pair) + 2 > room || !body_.resize(pair + 2)) return false;
+    if (static_cast<uint64_t>(pair) + 2 > room || pair + 2 > kTreeNodes || !body_.resize(pair + 2)) return false;
     const Step& s = steps_[i];
     body_[place_[i]] = TreeNode{s.split, static_cast<uint32_t>(pair) << slot_bits_ | static_cast<uint32_t>(s.slot)};
     for (int side = 0; side < 2; ++side) {
@@ -429,7 +429,7 @@ Status tree_check(const Attrs& attrs, const void* packed, int64_t bytes) {
       }
       continue;
     }
-    if (!inside(at, uint64_t{tree.nodes} * 2)) return bad("a tree reaches past the end");
+    if (tree.nodes > kTreeNodes || !inside(at, uint64_t{tree.nodes} * 2)) return bad("a tree reaches past the end");
     const TreeNode* nodes = reinterpret_cast<const TreeNode*>(words + at);
     const uint32_t slots = (1u << h.slot_bits) - 1;
     for (uint32_t i = 0; i < tree.nodes; ++i) {

@@ -50,6 +50,7 @@ struct TreeVote {
 
 constexpr uint32_t kTreeLevels = 6;  // most of a complete tree
 constexpr int64_t kTreeSteps = 65535;
+constexpr uint32_t kTreeNodes = 1u << 29;  // a node's words are counted in 31 bits
 
 // Bytes of the packed form; -1 if the trees have none (MIN and MAX, doubles that are no floats, splits
 // that are not finite, weights that are not), which the reference runs.

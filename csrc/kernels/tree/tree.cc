@@ -206,38 +206,38 @@ void walk_complete(const Tree& tree, const uint32_t* body, const Block& b) {
 }
 #endif
 
-// Two tiles at a time, so that one's loads are under way while the other waits.
-void walk_nodes(const Tree& tree, const uint32_t* body, const Block& b, uint32_t slot_bits) {
+// kTwo: two tiles at a time, so that one's loads are under way while the other waits.
+template <bool kTwo>
+PN_INLINE void walk_tiles(const Tree& tree, const uint32_t* body, const Block& b, uint32_t slot_bits, int64_t tile) {
   const float* split = reinterpret_cast<const float*>(body);
   const int32_t* link = reinterpret_cast<const int32_t*>(body) + 1;
   const VI lanes = lane_numbers(), slots = splat_i(static_cast<int32_t>((1u << slot_bits) - 1));
   const int32_t bits = static_cast<int32_t>(slot_bits);
-  const int64_t stride = b.row_slots * kVec, tiles = b.rows / kVec;
-  for (int64_t tile = 0; tile < tiles; tile += 2) {
-    const float* x0 = b.x + tile * stride;
-    const float* x1 = tile + 1 < tiles ? x0 + stride : x0;
-    VI i0{}, i1{};
-    const auto step = [&](VI i, const float* x) {
-      const VI k = gather_i(link, i + i);
-      const VF v = gather(x, (k & slots) * splat_i(kVec) + lanes);
-      const VI child = __builtin_convertvector(reinterpret_cast<VU>(k) >> bits, VI);
-      return child + 1 + (v <= gather(split, i + i));
-    };
-    for (uint32_t n = 0; n < tree.least; ++n) {
-      i0 = step(i0, x0);
-      i1 = step(i1, x1);
-    }
-    for (uint32_t n = tree.least; n < tree.steps; ++n) {
-      const VI n0 = step(i0, x0), n1 = step(i1, x1);
-      const bool done = none((n0 != i0) | (n1 != i1));
-      i0 = n0;
-      i1 = n1;
-      if (done) break;
-    }
-    float* leaf = reinterpret_cast<float*>(b.leaf) + tile * kVec;
-    store(leaf, gather(split, i0 + i0));
-    if (tile + 1 < tiles) store(leaf + kVec, gather(split, i1 + i1));
+  const float* x0 = b.x + tile * b.row_slots * kVec;
+  const float* x1 = x0 + b.row_slots * kVec;
+  VI i0{}, i1{};
+  const auto step = [&](VI i, const float* x) {
+    const VI k = gather_i(link, i + i);
+    const VF v = gather(x, (k & slots) * splat_i(kVec) + lanes);
+    const VI child = __builtin_convertvector(reinterpret_cast<VU>(k) >> bits, VI);
+    return child + 1 + (v <= gather(split, i + i));
+  };
+  for (uint32_t n = 0; n < tree.steps; ++n) {
+    const VI n0 = step(i0, x0), n1 = kTwo ? step(i1, x1) : i1;
+    const bool done = n >= tree.least && none((n0 != i0) | (n1 != i1));
+    i0 = n0;
+    i1 = n1;
+    if (done) break;
   }
+  float* leaf = reinterpret_cast<float*>(b.leaf) + tile * kVec;
+  store(leaf, gather(split, i0 + i0));
+  if (kTwo) store(leaf + kVec, gather(split, i1 + i1));
+}
+
+void walk_nodes(const Tree& tree, const uint32_t* body, const Block& b, uint32_t slot_bits) {
+  const int64_t tiles = b.rows / kVec;
+  for (int64_t tile = 0; tile + 1 < tiles; tile += 2) walk_tiles<true>(tree, body, b, slot_bits, tile);
+  if (tiles % 2 != 0) walk_tiles<false>(tree, body, b, slot_bits, tiles - 1);
 }
 #endif
 
