@@ -239,7 +239,8 @@ Status Flow::run_alone(int32_t graph, int32_t node) {
     y.desc = w_.inferred[o];
     y.desc.layout = declared.desc.layout;
     // A view's bytes are its input's, unless the graph hands them on.
-    const bool view = (n.op->flags & kOpView) && o == 0 && n.n_out == 1 && model_->last_use(t) < model_->graphs()[graph].end;
+    const bool plain = tensors_[0].desc.layout == Layout::kPlain && y.desc.layout == Layout::kPlain;
+    const bool view = (n.op->flags & kOpView) && plain && n.n_out == 1 && model_->last_use(t) < model_->graphs()[graph].end;
     if (view) {
       y.data = static_cast<uint8_t*>(tensors_[0].data);
       y.known = false;

@@ -54,7 +54,7 @@ Status infer_node(const ModelNode& n, NodeWorkspace& w) {
 
 Status check_declared(const ModelTensor& declared, const TensorDesc& found, const char* what, int32_t k) {
   const TensorDesc& d = declared.desc;
-  bool fits = d.dtype == DType::kNone || d.dtype == found.dtype;
+  bool fits = found.dtype != DType::kNone && (d.dtype == DType::kNone || d.dtype == found.dtype);
   fits = fits && (declared.open_rank || d.shape.rank == found.shape.rank);
   for (int i = 0; fits && i < d.shape.rank; ++i) fits = d.shape[i] < 0 || d.shape[i] == found.shape[i];
   if (fits) return Status::kOk;
