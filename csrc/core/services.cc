@@ -104,6 +104,7 @@ Target read_target(const pn_target* t) {
   r.l1_bytes = t->l1_bytes;
   r.l2_bytes = t->l2_bytes;
   r.l3_bytes = t->l3_bytes;
+  r.foreign = t->foreign != 0;
   return r;
 }
 
@@ -273,7 +274,7 @@ pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_targe
   if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
   const Target t = read_target(target);
   const KernelQuery q = query.kernel_query(&t);
-  const KernelDef* k = find_kernel(kernel, t.tier);
+  const KernelDef* k = find_kernel(kernel, t.tier, t.foreign);
   if (k == nullptr || k->packed_input < 0 || !q.has(k->packed_input) || q.values[k->packed_input] == nullptr ||
       !k->accepts(q) || static_cast<uint64_t>(k->packed_bytes(q)) != bytes) {
     return to_c(fail(Status::kInvalidArgument, "kernel '%s' cannot pack for this %s on tier %s", kernel, node->op,

@@ -22,6 +22,7 @@ struct Target {
   int64_t l1_bytes = 32 << 10;
   int64_t l2_bytes = 1 << 20;
   int64_t l3_bytes = 8 << 20;
+  bool foreign = false;  // another architecture than this build's: its kernels need not run here
   int32_t vector_floats() const { return tier == Tier::kAvx512 ? 16 : 8; }  // channels of a block
 };
 

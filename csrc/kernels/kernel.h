@@ -52,7 +52,7 @@ struct KernelDef {
   int64_t (*scratch_bytes)(const KernelQuery&);        // planned, shared by all threads; nullptr: 0
   int64_t (*thread_scratch_bytes)(const KernelQuery&); // for each thread; nullptr: 0
   Status (*prepare)(const KernelQuery&, void* state);  // shapes -> ready-to-run numbers; nullptr if no state
-  Status (*run)(const void* state, RunContext&);
+  Status (*run)(const void* state, RunContext&);       // nullptr: not in this build (PN_WIDE_RUN)
   // Operands (bit i: operand i) whose content the packed one has taken in: the plan stores no bytes of them.
   uint8_t absorbed = 0;
   // For packed data whose size follows from its content, or that addresses memory: checked once, when the
@@ -66,8 +66,9 @@ constexpr uint32_t kMaxKernelState = 512;
 
 // Fills `out` with the kernels of `op` that accept `q` on q.target's tier or below, best cost first.
 int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, int max);
-// The kernel of that name on the highest tier <= `tier`, or nullptr.
-const KernelDef* find_kernel(const char* name, Tier tier);
+// The kernel of that name on the highest tier <= `tier`, or nullptr. One that this build cannot run
+// (PN_WIDE_RUN) is found only for a foreign machine's sake.
+const KernelDef* find_kernel(const char* name, Tier tier, bool foreign = false);
 // The tier whose table the kernel stands in.
 Tier kernel_tier(const KernelDef& kernel);
 
@@ -75,6 +76,14 @@ Tier kernel_tier(const KernelDef& kernel);
 
 // What runs once for a model, not once an inference: built for size.
 #define PN_COLD __attribute__((cold))
+
+// The (prepare, run) of a family's rows that x86's portable tier, built for size, does without: the reference
+// serves the few CPUs without AVX2. The rest of the row stays, so that packages for ARM can be compiled there.
+#ifdef PN_TABLES_ONLY
+#define PN_WIDE_RUN(...) nullptr, nullptr
+#else
+#define PN_WIDE_RUN(...) __VA_ARGS__
+#endif
 
 #ifdef PN_TIER
 // Inside a family source: namespace of the tier, so that equal names never meet in the linker.

@@ -9,15 +9,12 @@ namespace pyneo {
   extern const KernelDef pn_kernels_##family##__##tier[]; \
   extern const int pn_kernels_##family##__##tier##_count;
 #if defined(__x86_64__)
-#define PN_WIDE_FAMILY(family) PN_TABLE(family, avx2) PN_TABLE(family, avx512)
-#define PN_FAMILY(family) PN_TABLE(family, portable) PN_WIDE_FAMILY(family)
+#define PN_FAMILY(family) PN_TABLE(family, portable) PN_TABLE(family, avx2) PN_TABLE(family, avx512)
 #else
-#define PN_WIDE_FAMILY(family) PN_TABLE(family, portable)
-#define PN_FAMILY(family) PN_WIDE_FAMILY(family)
+#define PN_FAMILY(family) PN_TABLE(family, portable)
 #endif
 #include "kernels/kernels.inc"
 #undef PN_FAMILY
-#undef PN_WIDE_FAMILY
 #undef PN_TABLE
 
 namespace {
@@ -31,7 +28,6 @@ struct Table {
 // Highest tier first, so that the first match of a name is the best one.
 const Table kTables[] = {
 #define PN_TABLE(family, level, tier) {level, pn_kernels_##family##__##tier, &pn_kernels_##family##__##tier##_count},
-#define PN_WIDE_FAMILY(family) PN_FAMILY(family)
 #if defined(__x86_64__)
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kAvx512, avx512)
 #include "kernels/kernels.inc"
@@ -39,23 +35,20 @@ const Table kTables[] = {
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kAvx2, avx2)
 #include "kernels/kernels.inc"
 #undef PN_FAMILY
-#undef PN_WIDE_FAMILY
-#define PN_WIDE_FAMILY(family)
 #endif
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kPortable, portable)
 #include "kernels/kernels.inc"
 #undef PN_FAMILY
-#undef PN_WIDE_FAMILY
 #undef PN_TABLE
 };
 
 }  // namespace
 
-const KernelDef* find_kernel(const char* name, Tier tier) {
+const KernelDef* find_kernel(const char* name, Tier tier, bool foreign) {
   for (const Table& t : kTables) {
     if (t.tier > tier) continue;
     for (int i = 0; i < *t.count; ++i) {
-      if (strcmp(t.rows[i].name, name) == 0) return t.rows + i;
+      if ((foreign || t.rows[i].run != nullptr) && strcmp(t.rows[i].name, name) == 0) return t.rows + i;
     }
   }
   return nullptr;
@@ -76,6 +69,7 @@ int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, in
     if (t.tier > q.target->tier) continue;
     for (int i = 0; i < *t.count; ++i) {
       const KernelDef& k = t.rows[i];
+      if (k.run == nullptr && !q.target->foreign) continue;
       if (strcmp(k.op, op) != 0 || !k.accepts(q)) continue;
       bool better_tier = false;  // the same name was listed for a higher tier
       for (int j = 0; j < n; ++j) better_tier |= strcmp(out[j]->name, k.name) == 0;

@@ -109,6 +109,7 @@ pn_target read_target(const py::object& target) {
   if (target.is_none()) return t;
   const auto d = target.cast<py::dict>();
   if (d.contains("tier")) t.tier = d["tier"].cast<uint32_t>();
+  if (d.contains("foreign")) t.foreign = d["foreign"].cast<int32_t>();
   if (d.contains("cores")) t.cores = d["cores"].cast<int32_t>();
   if (d.contains("l1_bytes")) t.l1_bytes = d["l1_bytes"].cast<int64_t>();
   if (d.contains("l2_bytes")) t.l2_bytes = d["l2_bytes"].cast<int64_t>();

@@ -148,7 +148,7 @@ typedef struct pn_target {
   uint32_t struct_size;
   uint32_t tier;             /* 0 portable, 1 avx2, 2 avx512 */
   int32_t cores;
-  int32_t reserved;
+  int32_t foreign;           /* not 0: another architecture than this library's, to compile for and not to run */
   int64_t l1_bytes, l2_bytes, l3_bytes;
 } pn_target;
 PN_API void pn_host_target(pn_target* out);

@@ -157,7 +157,7 @@ Status run(const void* state, RunContext& c) {
 PN_KERNEL_TABLE(resample)
 PN_KERNEL_ROWS(resample) = {
     {"f32_resample_" PN_BLOCK, "Resize", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, PN_TIER::scratch_bytes, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run},
+     PN_TIER::cost, nullptr, nullptr, PN_TIER::scratch_bytes, PN_TIER::thread_scratch_bytes, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)},
 };
 PN_KERNEL_COUNT(resample);
 

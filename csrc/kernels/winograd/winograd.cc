@@ -67,7 +67,9 @@ int64_t thread_scratch_bytes(const KernelQuery& q) {
   return (boxes * kBox + (kReady ? 0 : kPassPositions * position_step(s.g.channels * kPanel))) * 4;
 }
 
+#ifndef PN_TABLES_ONLY
 static_assert(kSlots == kTilePixels, "a group of tiles is what one call of the microkernel takes");
+#endif
 constexpr int64_t kTaps = 9;
 // Channels that are summed at a time: their weights for a panel stay in L1, and the sums round less.
 constexpr int64_t kPartChannels = PN_VEC == 16 ? 128 : 192;
@@ -316,7 +318,7 @@ PN_KERNEL_TABLE(winograd)
   {                                                                                                            \
     name, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,           \
         PN_TIER::cost<ready>, PN_TIER::packed_bytes<ready>, PN_TIER::pack<ready>, nullptr,                     \
-        PN_TIER::thread_scratch_bytes<ready>, PN_TIER::prepare<ready>, PN_TIER::run                            \
+        PN_TIER::thread_scratch_bytes<ready>, PN_WIDE_RUN(PN_TIER::prepare<ready>, PN_TIER::run)                            \
   }
 PN_KERNEL_ROWS(winograd) = {
     PN_ROW("f32_conv_winograd_" PN_BLOCK, false),

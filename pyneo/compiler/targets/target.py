@@ -42,6 +42,7 @@ class Target:
         """The target as the core takes it."""
         return {
             "tier": TIERS[self.tier],
+            "foreign": int(self.arch != machine()),
             "cores": self.cores,
             "l1_bytes": self.l1_bytes,
             "l2_bytes": self.l2_bytes,
