@@ -244,3 +244,9 @@ def test_a_whole_model_is_fp32_exact_and_its_arena_is_tight(name: str) -> None:
     assert error(got, wanted) <= 1e-4
     assert report.arena_bytes <= 1.1 * report.arena_lower_bound
     assert not [s.name for s in report.reference_steps if s.op in ("Conv", "MatMul", "Gemm", "Attention")]
+
+
+def test_packages_for_arm_use_kernels_that_x86_without_avx2_leaves_to_the_reference():
+    constants = {"w": f32(1, 24, 5), "r": f32(1, 24, 8)}
+    package = pyneo.compile(from_text("y = GRU<hidden_size=8>(x, w, r)", {"x": (6, 2, 5)}, constants), "rpi4")
+    assert "f32_gru_x8" in {s.kernel for s in package.report().steps}

@@ -315,7 +315,7 @@ PN_COLD float cost(const KernelQuery& q) {
 
 #define PN_ROW(name, op, in, out, fill)                                                                          \
   {name, op, in, out, -1, sizeof(PN_TIER::State), PN_TIER::accepts<PN_TIER::fill>, PN_TIER::cost<PN_TIER::fill>,  \
-   nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare<PN_TIER::fill>, PN_TIER::run)}
+   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<PN_TIER::fill>, PN_TIER::run}
 #if PN_VEC == 16
 #define PN_BLOCK "c16"
 #else

@@ -111,7 +111,7 @@ Status run(const void* state, RunContext& c) {
 
 #define PN_ROW(name, op, log)                                                                                \
   {name, op, Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost,    \
-   nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run<log>)}
+   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<log>}
 
 PN_KERNEL_TABLE(softmax)
 PN_KERNEL_ROWS(softmax) = {

@@ -181,7 +181,7 @@ PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->by
 
 #define PN_ROW(name, op, global, kind)                                                                             \
   {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::State), PN_TIER::accepts<global>, PN_TIER::cost, nullptr, nullptr,       \
-   nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare<global, PN_TIER::Kind::kind>, PN_TIER::run)}
+   nullptr, nullptr, PN_TIER::prepare<global, PN_TIER::Kind::kind>, PN_TIER::run}
 
 PN_KERNEL_TABLE(reduce)
 PN_KERNEL_ROWS(reduce) = {
