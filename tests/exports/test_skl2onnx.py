@@ -22,6 +22,7 @@ from sklearn import (
     linear_model,
     mixture,
     naive_bayes,
+    neighbors,
     neural_network,
     preprocessing,
     svm,
@@ -56,6 +57,7 @@ CLASSIFIERS: dict[str, Any] = {
     "svc": svm.SVC(probability=True, random_state=0),
     "linear_svc": svm.LinearSVC(random_state=0),
     "mlp": neural_network.MLPClassifier(hidden_layer_sizes=(16, 8), max_iter=80, random_state=0),
+    "knn": neighbors.KNeighborsClassifier(5),
     "qda": discriminant_analysis.QuadraticDiscriminantAnalysis(),
     "calibrated": CalibratedClassifierCV(linear_model.LogisticRegression(), cv=3),
     "scaled_logistic": make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()),
@@ -71,6 +73,7 @@ REGRESSORS: dict[str, Any] = {
     "extra_trees": ensemble.ExtraTreesRegressor(20, random_state=0),
     "gradient_boosting": ensemble.GradientBoostingRegressor(n_estimators=30, random_state=0),
     "svr": svm.SVR(),
+    "knn": neighbors.KNeighborsRegressor(4),
     "mlp": neural_network.MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=80, random_state=0),
 }
 TRANSFORMERS: dict[str, Any] = {
