@@ -104,7 +104,7 @@ def test_xgboost_classifiers(classes: int, missing: bool) -> None:
     "options",
     [{}, {"max_depth": 3}, {"max_depth": 9}, {"base_score": 2.5}, {"objective": "reg:absoluteerror"},
      {"booster": "gbtree", "num_parallel_tree": 3}],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("missing", [False, True])
 def test_xgboost_regressors(options: dict[str, Any], missing: bool) -> None:
     x, y = data(rows=1000)
