@@ -279,7 +279,7 @@ def test_control_flow_is_onnxruntimes(name: str) -> None:
 def test_a_branch_gets_packed_weights_and_fast_kernels() -> None:
     text, _ = FLOW["if_with_captures"]
     steps = pyneo.compile(model(text)).report().steps
-    assert [s.kernel for s in steps if s.op == "MatMul"][0].startswith("f32_matmul_packed")
+    assert next(s.kernel for s in steps if s.op == "MatMul").startswith("f32_matmul_packed")
 
 
 LOOP = """agraph (float[4, 3] x) => (float[3] y, float[N, 3] s) <int64 n = {TRIPS}, bool go = {GO},

@@ -56,10 +56,10 @@ class Sampling:
 
     def of(self, v: Value) -> list[Sample]:
         """The samples of a value of known rank."""
-        if v.const is not None:
-            if len(v.samples) != self.count or v.samples[0].shape != v.const.shape:
-                assert v.shape is not None
-                v.samples = self.same(tuple(int(d) for d in v.shape))
+        fresh = len(v.samples) == self.count
+        if v.const is not None and not (fresh and v.samples[0].shape == v.const.shape):
+            assert v.shape is not None
+            v.samples = self.same(tuple(int(d) for d in v.shape))
         return v.samples
 
     def set(self, v: Value, samples: list[Sample] | None) -> None:
