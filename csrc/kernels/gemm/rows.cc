@@ -90,9 +90,9 @@ PN_INLINE void store_some(float* p, VF v, int64_t n) {
   }
 }
 
-// One row of finished sums: act, + z, post_act; from x (whole vectors) to y, of which n floats exist.
-void finish_row(const Epilogue& e, const Finish& f, float* x, const float* z, float* y, int64_t n) {
-  if (!f.clamp_act) act_rows(e.act, x, n);
+// One row of finished sums: act where that is a clamp, + z, post_act; from x (whole vectors) to y, of which
+// n floats exist.
+void finish_row(const Epilogue& e, const Finish& f, const float* x, const float* z, float* y, int64_t n) {
   const bool moves = x != y || f.clamp_act || f.clamp_post || z != nullptr;
   for (int64_t i = 0; moves && i < n; i += kVec) {
     VF v = load_some(x + i, n - i);
@@ -109,8 +109,10 @@ void finish_row(const Epilogue& e, const Finish& f, float* x, const float* z, fl
 void run_panel(const PanelRun& run) {
   const int vecs = panel_vecs(run.live);
   const int64_t width = vecs * kVec, tiles = ceil_div(run.rows, int64_t{kRowTile});
-  const bool whole = run.live == width;
-  alignas(64) float buffer[kRowTile * kRowPanel];  // where a tile is wider than y
+  // Tiles wider than y go to a buffer, and so do those with an activation that is no clamp: it runs over
+  // all their rows at once.
+  const bool act = run.last && run.epilogue->act.kind > Act::kClip, whole = run.live == width && !act;
+  alignas(64) float buffer[kRowTile * kRowPanel];
   if (!whole) __builtin_memset(buffer, 0, sizeof(buffer));
   Finish f;
   run.epilogue->clamps(&f);
@@ -144,6 +146,7 @@ void run_panel(const PanelRun& run) {
     tile_rows(rows, vecs)(s, reinterpret_cast<const char*>(run.a + r0 * run.a_step), reinterpret_cast<const char*>(run.w),
                           reinterpret_cast<const char*>(run.first ? run.bias : to), reinterpret_cast<char*>(to));
     if (run.last && !plain) {
+      if (act) act_rows(run.epilogue->act, buffer, rows * width);
       for (int r = 0; r < rows; ++r) {
         const int64_t at = r * run.y_step;
         finish_row(*run.epilogue, f, whole ? y + at : buffer + r * width,
