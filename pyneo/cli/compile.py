@@ -42,6 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key", action="append", default=[], metavar="KEY", help="sign with this .key file; repeatable"
     )
+    parser.add_argument(
+        "--max-seconds", type=float, default=1800, metavar="N", help="refuse a model that takes longer (1800)"
+    )
     parser.add_argument("--name", help="name in the manifest (default: the model's)")
     parser.add_argument("--version", default="1", metavar="TEXT", help="version in the manifest, for people")
     parser.add_argument(
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision, name=args.name,
         version=args.version, release=args.release, expires=args.expires,
         metadata=pairs(args.metadata, "--metadata"), devices=args.for_device, tenants=args.for_tenant,
-        tune=args.tune, progress=False if args.quiet else None,
+        tune=args.tune, max_seconds=args.max_seconds, progress=False if args.quiet else None,
     )  # fmt: skip
     output = args.output or os.path.splitext(args.model)[0] + ".neo"
     package.save(output, keys=args.key)

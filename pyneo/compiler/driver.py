@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyneo
+from pyneo.compiler.budget import MAX_SECONDS
 from pyneo.compiler.frontends.onnx import load_onnx
 from pyneo.compiler.ir.graph import DType, Graph, Value
 from pyneo.compiler.lower.lower import lower
@@ -48,6 +49,7 @@ def compile(
     devices: Sequence[str] = (),
     tenants: Sequence[str] = (),
     tune: bool = False,
+    max_seconds: float = MAX_SECONDS,
     progress: bool | None = None,
 ) -> Package:
     """Compiles an ONNX model into a package.
@@ -63,8 +65,8 @@ def compile(
     precision: "fp32". version, release, expires, metadata: what the manifest says of the model; release
     only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
     it. tune: time the candidate kernels on this machine, which must be of the target's kind, rather than go
-    by the cost model; times are kept in $PYNEO_CACHE or the user's cache folder. progress: None shows
-    progress on a terminal.
+    by the cost model; times are kept in $PYNEO_CACHE or the user's cache folder. max_seconds: a model whose
+    rewriting takes longer is refused. progress: None shows progress on a terminal.
 
     Raises CompileError, whose `problems` lists every unsupported operator and contradiction at once, and
     TargetError for an unknown target.
@@ -81,6 +83,7 @@ def compile(
         if state:
             tie(graph, state)
             inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
+        graph.symbols.budget.seconds = max_seconds
         optimise(graph, progress=show)
         check_ties(graph)
         show("choosing kernels and packing weights")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import AttributeProto, TensorProto, helper
 
+import pyneo
 from pyneo.compiler.frontends.onnx import load_onnx
 from pyneo.errors import CompileError
 from tests.support.onnx_models import add_weight, model_of
@@ -467,3 +469,25 @@ def test_a_tensor_file_is_no_model() -> None:
 def test_something_else_is_no_source() -> None:
     with pytest.raises(CompileError, match="not as int"):
         load_onnx(42)  # type: ignore[arg-type]
+
+
+def test_case_57_a_result_that_no_memory_holds_is_refused_by_the_name_of_its_node() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> agraph (float[1] x) => (float y)
+        <float[1] one = {1}, int64[2] big = {1000000, 1000000}, int64[2] more = {1000, 1000}>
+        { a = Expand(one, big) y = Tile(a, more) }"""
+    with pytest.raises(CompileError, match=r"node 'Tile_1': Tile: its output of shape \[10+, 10+\]"):
+        pyneo.compile(onnx.parser.parse_model(text))
+
+
+def test_case_57_products_of_large_constants_are_not_folded() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> agraph (float[1] x) => (float[2000, 2000] y)
+        <int64[2] big = {2000, 2000}>
+        { a = ConstantOfShape(big) b = MatMul(a, a) c = MatMul(b, b) y = Add(c, x) }"""
+    steps = pyneo.compile(onnx.parser.parse_model(text)).report().steps
+    assert [s.op for s in steps].count("MatMul") == 2
+
+
+def test_case_56_a_model_that_takes_too_long_is_refused() -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> agraph (float[1] x) => (float[1] y) { y = Relu(x) }'
+    with pytest.raises(CompileError, match="took more than 0 seconds.*max_seconds="):
+        pyneo.compile(onnx.parser.parse_model(text), max_seconds=0)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pyneo.compiler.budget import Budget
 from pyneo.errors import CompileError
 
 MAX_SIZE = 2**31 - 1
@@ -43,7 +44,7 @@ class Symbols:
     scale: int = 1  # of the sample sizes: some graphs need larger inputs than others
     scaled: bool = False  # whether the scale was chosen
     made: int = 0  # fresh names of values and nodes
-    unrolled: int = 0  # nodes that unrolled loops have made
+    budget: Budget = field(default_factory=Budget)  # of the model's compilation
 
     def declare(self, text: str) -> str:
         """The symbol of a dim written "N", "N<=8" or "2<=N<=8"."""

@@ -86,6 +86,7 @@ def optimise(
     for _ in range(_ROUNDS):
         changed = False
         for rule in passes:
+            graph.symbols.budget.check_time()
             if progress is not None:
                 progress(rule.__name__.replace("_", " "))
             if rule is infer_and_fold:  # it follows the control flow by itself

@@ -6,16 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler import core
+from pyneo.compiler.budget import UNROLL_SEQUENCES
 from pyneo.compiler.ir.clone import clone_body
 from pyneo.compiler.ir.graph import STRUCTURAL, DType, Graph, Node, Value
 from pyneo.compiler.passes.match import constant
 
-# A loop is unrolled if that makes no more nodes than this; one that builds sequences, which have no form at
-# run time, may make more.
-UNROLL_NODES = 512
-UNROLL_SEQUENCES = 20_000
-# All loops of a model together.
-UNROLL_MODEL = 60_000
 _EVALUATED_ELEMENTS = 4096  # of a value that decides a loop's length
 
 
@@ -64,12 +59,7 @@ def _results(graph: Graph, node: Node, results: list[Value]) -> list[Node]:
 def _affordable(graph: Graph, body: Graph, trips: int) -> bool:
     made = trips * max(sum(1 for _ in body.all_nodes()), 1)
     sequences = any(n.op in STRUCTURAL for n in body.all_nodes())
-    if made > (UNROLL_SEQUENCES if sequences else UNROLL_NODES):
-        return False
-    if graph.symbols.unrolled + made > UNROLL_MODEL:
-        return False
-    graph.symbols.unrolled += made
-    return True
+    return graph.symbols.budget.unroll(made, sequences)
 
 
 def _unroll_loop(graph: Graph, node: Node) -> list[Node] | None:

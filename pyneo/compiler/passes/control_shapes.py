@@ -140,6 +140,7 @@ def _fixpoint(
     ]
     fold, problems = s.fold, len(s.problems)
     s.loops += 1
+    done = False
     for round_ in range(_ROUNDS):
         if all(a is None for a in assumed):
             break
@@ -159,8 +160,10 @@ def _fixpoint(
     else:
         assumed = [None] * len(assumed)
     s.fold = fold
-    _assume(starts, assumed, s)
-    changed = infer_nodes(body, s)
+    changed = False
+    if fold or not done:  # else the last round has left everything as it shall be
+        _assume(starts, assumed, s)
+        changed = infer_nodes(body, s)
     s.loops -= 1
     return changed
 

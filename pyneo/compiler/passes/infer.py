@@ -6,9 +6,21 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler import core
+from pyneo.compiler.budget import Budget
 from pyneo.compiler.ir.graph import STRUCTURAL, DType, Graph, Node
-from pyneo.compiler.passes.sampled import SHAPE_ONLY, Sampling, infer_sampled, shape_value
+from pyneo.compiler.passes.sampled import SHAPE_ONLY, Sampling, check_size, infer_sampled, shape_value
 from pyneo.errors import CompileError, Error, ValueNeededError
+
+_PRODUCTS = (
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "MatMulInteger",
+    "ConvInteger",
+    "QLinearConv",
+    "Einsum",
+)
 
 # Sizes of the samples, for graphs whose smallest input is larger than the samples are by themselves.
 _SCALES = (1, 8, 64)
@@ -64,6 +76,7 @@ def _infer_static(graph: Graph, problems: list[str]) -> tuple[bool, bool]:
     for v in graph.inputs:
         v.samples = []
     for node in graph.nodes:
+        graph.symbols.budget.check_time()
         if node.subgraphs or node.op in STRUCTURAL:
             complete = False
             break
@@ -73,6 +86,7 @@ def _infer_static(graph: Graph, problems: list[str]) -> tuple[bool, bool]:
         try:
             for value, (dtype, shape) in zip(node.outputs, core.infer(node), strict=True):
                 if value is not None:
+                    check_size(node, dtype, shape)
                     value.dtype, value.shape, value.samples = dtype, shape, []
         except ValueNeededError:
             complete = False
@@ -85,13 +99,13 @@ def _infer_static(graph: Graph, problems: list[str]) -> tuple[bool, bool]:
             node.output.const = shape_value(node, node.inputs[0].dims)
             node.output.producer = None
             folded.append(node)
-        elif fold_node(node):
+        elif fold_node(node, graph.symbols.budget):
             folded.append(node)
     graph.remove(folded)
     return complete, bool(folded)
 
 
-def fold_node(node: Node) -> bool:
+def fold_node(node: Node, budget: Budget) -> bool:
     """Makes the outputs constants if all inputs are and the budget for constants allows."""
     info = core.op_info(node.op)
     if info is None or info[0] & core.RANDOM or node.subgraphs:
@@ -100,13 +114,24 @@ def fold_node(node: Node) -> bool:
         return False
     produced = sum(_bytes(v.dims, v.dtype) for v in node.outputs if v is not None)
     consumed = sum(v.const.nbytes for v in node.inputs if v is not None and v.const is not None)
-    if produced > max(FOLD_BYTES, 2 * consumed):
+    if produced > max(FOLD_BYTES, 2 * consumed) or not budget.fold(_work(node), produced):
         return False
     for value, array in zip(node.outputs, core.evaluate(node), strict=True):
         if value is not None:
             value.const = array if value.dtype is not DType.BOOL else array.astype(bool)
             value.producer = None
     return True
+
+
+def _work(node: Node) -> int:
+    """Multiply-adds of operators that do more than a few for each element: they have weights at input 1."""
+    weights = node.const(1)
+    if node.op not in _PRODUCTS or weights is None or weights.size == 0:
+        return 0
+    made = int(np.prod(node.output.dims, dtype=object))
+    inner = {"Conv": weights.size // weights.shape[0], "ConvTranspose": weights.size}
+    depth: int = inner.get(node.op) or weights.shape[-2 if weights.ndim > 1 else -1]
+    return made * depth
 
 
 def _bytes(dims: tuple[int, ...], dtype: DType) -> int:

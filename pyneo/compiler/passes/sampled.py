@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyneo.compiler import core
+from pyneo.compiler.budget import Budget
 from pyneo.compiler.ir.graph import STRUCTURAL, DType, Graph, Node, Sample, Value
 from pyneo.compiler.ir.symbols import Symbols
 from pyneo.compiler.passes.open_shapes import Open, dims_by_data, implied_shapes, result_types
-from pyneo.errors import Error, ValueNeededError
+from pyneo.errors import CompileError, Error, ValueNeededError
 
 _KNOWN_BYTES = 64 << 10  # the runtime's own limit for values it computes when shapes are bound
 SHAPE_ONLY = ("Shape", "Size")
@@ -35,7 +36,7 @@ class Sampling:
 
     symbols: Symbols
     problems: list[str]
-    fold_node: Callable[[Node], bool]
+    fold_node: Callable[[Node, Budget], bool]
     fold: bool = True  # False while shapes are tried out, in the body of a loop
     folded: bool = False  # whether a node became a constant
     too_small: int = 0  # nodes that refuse the samples' sizes
@@ -107,6 +108,7 @@ def infer_nodes(graph: Graph, s: Sampling) -> bool:
     made: set[int] = set()  # what nodes of this very graph give: it is there whenever its readers run
     failed: set[int] = set()  # values behind a failed node: their readers are skipped, not reported
     for node in graph.nodes:
+        s.symbols.budget.check_time()
         if any(v is not None and id(v) in failed for v in node.inputs):
             _give_up(node, s, failed)
             continue
@@ -132,7 +134,12 @@ def infer_nodes(graph: Graph, s: Sampling) -> bool:
                 _give_up(node, s, set())
             continue
         made.update(id(v) for v in node.outputs if v is not None)
-        if s.fold and node.is_known and not node.subgraphs and (s.fold_node(node) or _same_in_samples(node)):
+        if (
+            s.fold
+            and node.is_known
+            and not node.subgraphs
+            and (s.fold_node(node, s.symbols.budget) or _same_in_samples(node))
+        ):
             folded.append(node)
     graph.remove(folded)
     return changed or bool(folded)
@@ -181,6 +188,9 @@ def _infer_node(node: Node, s: Sampling) -> None:
     try:
         for k in range(1 if fixed else s.count):
             found = _infer_sample(node, k)
+            if fixed:
+                for t, sample in found:
+                    check_size(node, t, sample.shape)
             types = [t for t, _ in found]
             for column, (_, sample) in zip(columns, found, strict=True):
                 column.append(sample)
@@ -248,6 +258,12 @@ def _same_in_samples(node: Node) -> bool:
 def _is_random(node: Node) -> bool:
     info = core.op_info(node.op)
     return info is None or bool(info[0] & core.RANDOM)
+
+
+def check_size(node: Node, dtype: DType, shape: tuple[int, ...]) -> None:
+    """CompileError if an output has more bytes than can be addressed."""
+    if int(np.prod(shape, dtype=object)) * max(dtype.size, 1) > 1 << 56:
+        raise CompileError(f"{node.op}: its output of shape {list(shape)} is larger than any memory")
 
 
 def shape_value(node: Node, shape: tuple[int, ...]) -> np.ndarray:
