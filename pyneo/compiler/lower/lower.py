@@ -12,6 +12,7 @@ from pyneo.compiler import core
 from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
 from pyneo.compiler.lower import layouts
 from pyneo.compiler.lower.blocks import fuse_blocks
+from pyneo.compiler.lower.chains import fuse_chains
 from pyneo.compiler.lower.memory import MemoryPlan, list_values, plan_memory
 from pyneo.compiler.lower.plan import write_plan
 from pyneo.compiler.lower.tune import Tuner
@@ -40,6 +41,8 @@ def lower(graph: Graph, target: Target, tuner: Tuner | None = None) -> Lowered:
     """Chooses kernels and layouts, packs weights, plans memory, writes the plan. Changes the graph."""
     for part in graph.walk():
         fuse_blocks(part, target)
+        if not graph.is_dynamic:
+            fuse_chains(part, target)
         _own_outputs(part)
     choice = layouts.assign(graph, target, tuner)
     _pack_weights(graph, choice, target)
