@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LSTM and GRU kernels against the reference operators."""
+"""LSTM, GRU and RNN kernels against the reference operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def draw(*shape, seed=0):
 
 
 def node(op, steps, batch, inputs, hidden, direction="forward", bias=True, state=True, **attrs):
-    gates, dirs = {"LSTM": 4, "GRU": 3}[op], 2 if direction == "bidirectional" else 1
+    gates, dirs = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
     x = draw(steps, batch, inputs)
     w, r = draw(dirs, gates * hidden, inputs, seed=1), draw(dirs, gates * hidden, hidden, seed=2)
     r /= np.float32(
@@ -37,7 +37,7 @@ SIZES = [(7, 1, 10, 16), (1, 1, 3, 5), (12, 3, 40, 33), (5, 9, 7, 24), (49, 1, 4
 
 
 @each_wide_tier
-@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_sizes_and_directions(op, size, direction, tier):
@@ -45,7 +45,7 @@ def test_sizes_and_directions(op, size, direction, tier):
 
 
 @each_wide_tier
-@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("bias,state", [(False, True), (True, False), (False, False)])
 def test_absent_operands(op, bias, state, tier):
     check(node(op, 6, 2, 9, 20, bias=bias, state=state), "f32_", tier, outputs=outputs(op))
@@ -61,6 +61,15 @@ def test_reset_after_the_product(batch, tier):
 def test_weights_shared_between_threads(tier):
     check(node("LSTM", 3, 1, 16, 450), "f32_lstm", tier, outputs=3)
     check(node("GRU", 3, 1, 16, 450, "bidirectional"), "f32_gru", tier, outputs=2)
+    check(node("RNN", 3, 1, 16, 900, "bidirectional"), "f32_rnn", tier, outputs=2)
+
+
+@each_wide_tier
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
+def test_rnn_with_relu(size, direction, tier):
+    names = ["Relu"] * (2 if direction == "bidirectional" else 1)
+    check(node("RNN", *size, direction, activations=names), "f32_rnn", tier, outputs=2)
 
 
 @each_wide_tier
@@ -68,3 +77,11 @@ def test_other_activations_and_clip_are_left_to_the_reference(tier):
     assert not accepting(node("GRU", 2, 1, 3, 4, activations=["Sigmoid", "Relu"]), tier, outputs=2)
     assert not accepting(node("LSTM", 2, 1, 3, 4, clip=1.0), tier, outputs=3)
     assert accepting(node("GRU", 2, 1, 3, 4, activations=["Sigmoid", "Tanh"]), tier, outputs=2)
+    mixed = node("RNN", 2, 1, 3, 4, "bidirectional", activations=["Tanh", "Relu"])
+    assert not accepting(mixed, tier, outputs=2)
+    assert not accepting(node("RNN", 2, 1, 3, 4, activations=["Softsign"]), tier, outputs=2)
+    assert not accepting(node("RNN", 2, 1, 3, 4, clip=1.0), tier, outputs=2)
+    lengths = node("RNN", 2, 1, 3, 4)
+    lengths.inputs[4] = np.array([1], np.int32)
+    assert not accepting(lengths, tier, outputs=2)
+    assert accepting(node("RNN", 2, 1, 3, 4, activations=["Tanh", "Tanh"]), tier, outputs=2)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LSTM and GRU with the default activations: the input's part of every gate is one product over all time
+// LSTM, GRU and RNN with the default activations (an RNN's may be Relu too): the input's part of every gate is one product over all time
 // steps; a step multiplies the state by recurrent weights whose gates lie side by side, unit by unit, and
 // finishes the gates in vectors.
 //
@@ -27,6 +27,7 @@ struct State {
   int64_t steps, batch, inputs, hidden, units, width, directions;  // units: padded; width: gates * units
   int32_t gates;
   bool reverse, inside;  // inside: a GRU's candidate is reset after its product (linear_before_reset)
+  bool relu;             // an RNN's activation in every direction; Tanh otherwise
 };
 
 bool fill(const KernelQuery& q, int gates, State* s) {
@@ -42,8 +43,16 @@ bool fill(const KernelQuery& q, int gates, State* s) {
   if (!q.values || !q.values[1] || q.attrs.i64("layout", 0) != 0 || q.attrs.i64("input_forget", 0) != 0) return false;
   if (q.attrs.f32("clip", 0) > 0) return false;
   const int64_t names = q.attrs.strings_size("activations");
+  s->relu = false;
   for (int64_t i = 0; i < names; ++i) {
     const Str n = q.attrs.strings_at("activations", i);
+    if (gates == 1) {
+      const bool relu = n == "Relu" || n == "relu";
+      if (!relu && n != "Tanh" && n != "tanh") return false;
+      if (i > 0 && relu != s->relu) return false;
+      s->relu = relu;
+      continue;
+    }
     const bool first = i % (gates == 4 ? 3 : 2) == 0;
     if (first ? n != "Sigmoid" && n != "sigmoid" : n != "Tanh" && n != "tanh") return false;
   }
@@ -242,9 +251,24 @@ struct Machine {
     }
   }
 
+  void rnn(int64_t d, int64_t t, int64_t u0, int64_t u1) {
+    recur(d, h, in + (d * s.steps + t) * s.batch * s.width, s.width, 0, 1, u0, u1);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = d * s.batch + b;
+      for (int64_t u = u0; u < u1; u += kVec) {
+        const VF sum = load(rec + row * s.width + u);
+        const VF out = s.relu ? vmax(sum, VF{}) : vtanh(sum);
+        store(next + row * s.units + u, out);
+        emit(t, d, b, u, out);
+      }
+    }
+  }
+
   void first(int64_t d, int64_t t, int64_t u0, int64_t u1) {
     if (s.gates == 4) {
       lstm(d, t, u0, u1);
+    } else if (s.gates == 1) {
+      rnn(d, t, u0, u1);
     } else {
       gru(d, t, u0, u1);
     }
@@ -404,6 +428,7 @@ PN_KERNEL_TABLE(recurrent)
 PN_KERNEL_ROWS(recurrent) = {
     PN_ROW("f32_lstm", "LSTM", 4),
     PN_ROW("f32_gru", "GRU", 3),
+    PN_ROW("f32_rnn", "RNN", 1),
 };
 PN_KERNEL_COUNT(recurrent);
 
