@@ -86,7 +86,19 @@ Tier kernel_tier(const KernelDef& kernel);
 #endif
 
 #ifdef PN_TIER
-// Inside a family source: namespace of the tier, so that equal names never meet in the linker.
+// Inside a family source: the tier's channel block, in names and as a layout.
+#if PN_VEC == 16
+#define PN_BLOCK "c16"
+#else
+#define PN_BLOCK "c8"
+#endif
+namespace pyneo {
+namespace PN_TIER {
+constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
+}  // namespace PN_TIER
+}  // namespace pyneo
+
+// Namespace of the tier, so that equal names never meet in the linker.
 #define PN_CAT_(a, b) a##b
 #define PN_CAT(a, b) PN_CAT_(a, b)
 #define PN_KERNEL_TABLE(family)                                                   \

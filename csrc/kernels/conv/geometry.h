@@ -7,16 +7,9 @@
 #include "kernels/kernel.h"
 #include "ops/window.h"
 
-#if PN_VEC == 16
-#define PN_BLOCK "c16"
-#else
-#define PN_BLOCK "c8"
-#endif
-
 namespace pyneo {
 namespace PN_TIER {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 
 // Spatial axes brought to two (a missing one has size 1),
 // channels and filters of one group.

@@ -15,7 +15,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 // Outputs in registers beside five weights and an input: 14 of 16 registers with AVX2; with SSE2
 // every vector is two of 16.
 #if defined(__AVX2__) || defined(__aarch64__)
@@ -211,12 +210,6 @@ Status run(const void* state, RunContext& c) {
 
 }  // namespace
 }  // namespace PN_TIER
-
-#if PN_VEC == 16
-#define PN_BLOCK "c16"
-#else
-#define PN_BLOCK "c8"
-#endif
 
 PN_KERNEL_TABLE(depthwise)
 PN_KERNEL_ROWS(depthwise) = {

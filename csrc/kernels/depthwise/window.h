@@ -12,16 +12,9 @@
 #include "ops/window.h"
 #include "simd/activate.h"
 
-#if PN_VEC == 16
-#define PN_BLOCK "c16"
-#else
-#define PN_BLOCK "c8"
-#endif
-
 namespace pyneo {
 namespace PN_TIER {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 constexpr int64_t kMaxRingBytes = int64_t{64} << 20;
 
 struct DepthwiseWindow {

@@ -15,7 +15,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 constexpr int kOuter = 3;            // dims outside of a row
 constexpr int kSlots = 6;            // intermediate results alive at once
 constexpr int64_t kTileFloats = 1024;

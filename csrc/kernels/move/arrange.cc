@@ -16,7 +16,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 constexpr int kAxes = kMaxRank + 1;
 constexpr int64_t kStrip = 128;  // elements along a source run that one task transposes
 
@@ -316,12 +315,6 @@ PN_COLD float cost(const KernelQuery& q) {
 #define PN_ROW(name, op, in, out, fill)                                                                          \
   {name, op, in, out, -1, sizeof(PN_TIER::State), PN_TIER::accepts<PN_TIER::fill>, PN_TIER::cost<PN_TIER::fill>,  \
    nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<PN_TIER::fill>, PN_TIER::run}
-#if PN_VEC == 16
-#define PN_BLOCK "c16"
-#else
-#define PN_BLOCK "c8"
-#endif
-
 PN_KERNEL_TABLE(arrange)
 PN_KERNEL_ROWS(arrange) = {
     PN_ROW("x32_transpose", "Transpose", Layout::kAny, Layout::kAny, fill_transpose),

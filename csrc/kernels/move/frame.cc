@@ -12,7 +12,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 
 enum class Edge : uint8_t { kConstant, kReflect, kEdge };
 
@@ -110,12 +109,6 @@ Status run(const void* state, RunContext& c) {
 
 }  // namespace
 }  // namespace PN_TIER
-
-#if PN_VEC == 16
-#define PN_BLOCK "c16"
-#else
-#define PN_BLOCK "c8"
-#endif
 
 PN_KERNEL_TABLE(frame)
 PN_KERNEL_ROWS(frame) = {

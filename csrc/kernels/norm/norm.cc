@@ -13,7 +13,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 
 PN_INLINE VF load_any(const float* p, int64_t n) { return n >= kVec ? load(p) : load_n(p, static_cast<int>(n)); }
 PN_INLINE void store_any(float* p, VF v, int64_t n) {

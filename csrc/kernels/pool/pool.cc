@@ -11,7 +11,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 constexpr int kTile = 4;
 
 struct Axis {
@@ -138,12 +137,6 @@ Status run(const void* state, RunContext& c) {
 
 }  // namespace
 }  // namespace PN_TIER
-
-#if PN_VEC == 16
-#define PN_BLOCK "c16"
-#else
-#define PN_BLOCK "c8"
-#endif
 
 PN_KERNEL_TABLE(pool)
 PN_KERNEL_ROWS(pool) = {

@@ -11,7 +11,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr Layout kBlocked = PN_VEC == 16 ? Layout::kC16 : Layout::kC8;
 
 enum class Kind : uint8_t { kSum, kMean, kMax, kSquares, kNorm };
 
