@@ -489,5 +489,5 @@ def test_case_57_products_of_large_constants_are_not_folded() -> None:
 
 def test_case_56_a_model_that_takes_too_long_is_refused() -> None:
     text = '<ir_version: 8, opset_import: ["" : 17]> agraph (float[1] x) => (float[1] y) { y = Relu(x) }'
-    with pytest.raises(CompileError, match="took more than 0 seconds.*max_seconds="):
+    with pytest.raises(CompileError, match=r"took more than 0 seconds.*max_seconds="):
         pyneo.compile(onnx.parser.parse_model(text), max_seconds=0)

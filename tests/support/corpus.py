@@ -43,7 +43,23 @@ def small_mlp() -> onnx.ModelProto:
     return model(nodes, {"x": (2, 8)}, {"y": (2, 5)}, constants)
 
 
-MODELS = {"convnet": small_convnet, "mlp": small_mlp, "relu": one_node}
+def small_trees() -> onnx.ModelProto:
+    """x [3, 4] -> y [3, 1]: two trees of two levels, whose packed form addresses features and leaves."""
+    modes = ["BRANCH_LEQ", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"] * 2
+    node = helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, nodes_modes=modes,
+        nodes_treeids=[0] * 5 + [1] * 5, nodes_nodeids=[0, 1, 2, 3, 4] * 2,
+        nodes_featureids=[0, 0, 3, 0, 0, 2, 0, 1, 0, 0], nodes_values=[0.5, 0, -0.25, 0, 0, 1, 0, 2, 0, 0],
+        nodes_truenodeids=[1, 0, 3, 0, 0] * 2, nodes_falsenodeids=[2, 0, 4, 0, 0] * 2,
+        target_treeids=[0, 0, 0, 1, 1, 1], target_nodeids=[1, 3, 4] * 2, target_ids=[0] * 6,
+        target_weights=[1.0, 2, 3, 4, 5, 6],
+    )  # fmt: skip
+    made = model([node], {"x": (3, 4)}, {"y": (3, 1)}, {})
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return made
+
+
+MODELS = {"convnet": small_convnet, "mlp": small_mlp, "relu": one_node, "trees": small_trees}
 
 
 def write(out: Path, target: str) -> None:
