@@ -250,3 +250,13 @@ def test_packages_for_arm_use_kernels_that_x86_without_avx2_leaves_to_the_refere
     constants = {"w": f32(1, 24, 5), "r": f32(1, 24, 8)}
     package = pyneo.compile(from_text("y = GRU<hidden_size=8>(x, w, r)", {"x": (6, 2, 5)}, constants), "rpi4")
     assert "f32_gru_x8" in {s.kernel for s in package.report().steps}
+
+
+def test_a_kernel_of_another_layout_beats_the_reference_however_few_the_bytes() -> None:
+    weights = np.ones((288, 128, 1, 3, 3), np.float32)
+    model = from_text(
+        "y = Conv<pads=[0, 1, 1, 0, 1, 1]>(x, w)", {"x": (1, 128, 4, 28, 28)}, {"w": weights}, ("y",)
+    )
+    steps = pyneo.compile(model).report().steps
+    assert all("volume" in s.kernel for s in steps if s.op == "Conv")
+    assert any(s.op == "Conv" for s in steps)

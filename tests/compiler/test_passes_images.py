@@ -8,7 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.support.passes import Case, check, f32, ints, num
+from pyneo.compiler.driver import _declare_symbols
+from pyneo.compiler.frontends.onnx import load_onnx
+from pyneo.compiler.passes import optimise
+from tests.support.passes import Case, check, f32, ints, num, optimised
 
 CONSTANTS = {
     "w": f32(6, 4, 3, 3) / 6,
@@ -83,3 +86,52 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_what_remains_and_what_it_computes(case: Case) -> None:
     check(replace(case, constants=CONSTANTS))
+
+
+# (image, kernel, attributes of Conv, what is left of the kernel)
+CROPPED: dict[str, tuple] = {
+    "only_the_centre": ((7, 7), (3, 3), "dilations=[9, 9], pads=[9, 9, 9, 9]", (1, 1)),
+    "as_far_as_the_image": ((7, 7), (3, 3), "dilations=[7, 7], pads=[7, 7, 7, 7]", (1, 1)),
+    "one_pixel_of_the_outer_taps": ((7, 7), (3, 3), "dilations=[6, 6], pads=[6, 6, 6, 6]", (3, 3)),
+    "one_axis": ((20, 7), (3, 3), "dilations=[9, 9], pads=[9, 9, 9, 9]", (3, 1)),
+    "outer_taps_of_five": ((7, 7), (5, 5), "dilations=[4, 4], pads=[8, 8, 8, 8]", (3, 3)),
+    "one_side": ((4, 4), (3, 3), "pads=[3, 3, 0, 0], strides=[4, 4]", (3, 3)),
+    "one_side_of_an_axis": ((6, 6), (3, 3), "dilations=[1, 8], pads=[1, 16, 1, 0]", (3, 1)),
+    "more_padding_than_the_kernel": ((3, 3), (3, 3), "dilations=[5, 5], pads=[7, 8, 9, 6]", (2, 2)),
+    "strides_that_jump_over_the_image": (
+        (5, 5),
+        (3, 3),
+        "strides=[8, 8], dilations=[7, 7], pads=[7, 7, 7, 7]",
+        (1, 1),
+    ),
+    "padding_less_than_a_step": ((20, 20), (3, 3), "dilations=[9, 9], pads=[8, 8, 8, 8]", (3, 3)),
+    "one_axis_of_three": ((3, 4, 5), (3, 1, 3), "dilations=[4, 1, 2], pads=[4, 0, 2, 4, 0, 2]", (1, 1, 3)),
+    "a_line": ((9,), (7,), "dilations=[5], pads=[15, 15]", (3,)),
+    "groups": ((5, 5), (3, 3), "group=2, dilations=[6, 6], pads=[6, 6, 6, 6]", (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", CROPPED)
+def test_taps_that_meet_only_padding_are_dropped(name: str) -> None:
+    image, kernel, attrs, left = CROPPED[name]
+    weights = f32(6, 2 if "group" in attrs else 4, *kernel) / 6
+    case = Case(
+        name,
+        f"y = Conv<{attrs}>(x, weights, bias)",
+        "Conv+bias",
+        constants={"weights": weights, "bias": f32(6)},
+        inputs={"x": (2, 4, *image)},
+    )
+    kept = optimised(case.model()).nodes[0].const(1)
+    assert kept is not None and kept.shape[2:] == left
+    check(case)
+
+
+@pytest.mark.parametrize(("image", "left"), [(("n", 4, 7, 7), (1, 1)), ((2, 4, "h", 7), (3, 3))])
+def test_taps_stay_where_the_image_is_open(image: tuple[int | str, ...], left: tuple[int, ...]) -> None:
+    body = "y = Conv<dilations=[9, 9], pads=[9, 9, 9, 9]>(x, w)"
+    graph = load_onnx(Case("open", body, "Conv", constants=CONSTANTS, inputs={"x": image}).model())
+    _declare_symbols(graph)
+    optimise(graph)
+    weights = graph.nodes[0].const(1)
+    assert weights is not None and weights.shape[2:] == left

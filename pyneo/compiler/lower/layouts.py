@@ -19,8 +19,10 @@ from pyneo.compiler.lower.tune import Tuner, reorder_node
 from pyneo.compiler.targets.target import Target
 
 _SWEEPS = 30
-# Without a fast kernel the portable reference runs: a price per byte that any fast kernel beats.
+# Without a fast kernel the portable reference runs: a price per byte, and where kernels for other layouts
+# show how much work each byte means, at least so many times theirs.
 _REFERENCE_US_PER_BYTE = 2e-3
+_REFERENCE_TIMES_KERNEL = 10.0
 _REORDER_US_PER_BYTE = 6e-5
 _MOVES = ("Reshape", "Transpose")
 # What the tuner times of a node in one pair of layouts: estimates beyond this many times the least, and
@@ -158,8 +160,11 @@ def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> 
             options += [Option(layout_in, layout_out, k, times[k.name], k.cost_us) for k in near]
         elif layout_in is layout_out is Layout.PLAIN:
             moved = sum(_bytes(v) for v in [*node.inputs, *node.outputs] if v is not None)
-            cost = moved * _REFERENCE_US_PER_BYTE
-            options.append(Option(layout_in, layout_out, None, cost, cost))
+            cost = estimate = moved * _REFERENCE_US_PER_BYTE
+            if options:
+                cost = max(cost, _REFERENCE_TIMES_KERNEL * min(o.cost_us for o in options))
+                estimate = max(estimate, _REFERENCE_TIMES_KERNEL * min(o.estimate_us for o in options))
+            options.append(Option(layout_in, layout_out, None, cost, estimate))
     _set_layouts(node, Layout.PLAIN, Layout.PLAIN)
     return options
 

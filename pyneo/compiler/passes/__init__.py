@@ -21,7 +21,7 @@ from pyneo.compiler.passes.identity import (
     remove_identities,
     share_equal_nodes,
 )
-from pyneo.compiler.passes.images import find_group_norm, fold_pads, shuffle_by_weights
+from pyneo.compiler.passes.images import crop_kernels, find_group_norm, fold_pads, shuffle_by_weights
 from pyneo.compiler.passes.infer import infer_and_fold
 from pyneo.compiler.passes.linear import (
     fold_batch_norm,
@@ -55,6 +55,7 @@ PASSES: list[Pass] = [
     merge_transposes,
     share_equal_nodes,
     fold_pads,
+    crop_kernels,
     find_group_norm,
     shuffle_by_weights,
     find_gelu,

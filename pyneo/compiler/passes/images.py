@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of exported networks on images: padding written apart, group norms in pieces, pixel shuffles."""
+"""Patterns of networks on images: padding apart, kernels beyond the image, group norms, pixel shuffles."""
 
 from __future__ import annotations
 
@@ -35,6 +35,54 @@ def fold_pads(graph: Graph) -> bool:
         node.inputs[0] = x
         changed = True
     return changed
+
+
+def crop_kernels(graph: Graph) -> bool:
+    """Outer rows and columns of a convolution's kernel that meet nothing but padding are dropped.
+
+    Far dilated kernels over small planes: 3x3 with dilation 24 on 14x14 is a pointwise convolution.
+    """
+    changed = False
+    for node in graph.nodes:
+        if node.op != "Conv" or not node.is_known or node.str_attr("auto_pad", "NOTSET") != "NOTSET":
+            continue
+        x, weights = node.inputs[0], node.const(1)
+        if x is None or weights is None or x.shape is None or node.output.shape is None:
+            continue
+        axes = weights.ndim - 2
+        sizes = [d for d in [*x.shape[2:], *node.output.shape[2:]] if isinstance(d, int)]  # no open ones
+        pads = list(node.ints_attr("pads") or [])
+        if len(sizes) != 2 * axes or len(pads) != 2 * axes:
+            continue
+        strides = node.ints_attr("strides") or [1] * axes
+        dilations = node.ints_attr("dilations") or [1] * axes
+        cropped = weights
+        for i in range(axes):
+            taps, step, before, after = weights.shape[2 + i], dilations[i], pads[i], pads[axes + i]
+            if max(before, after) < step:
+                continue  # a tap is dropped together with the padding that it alone needs
+            size, outputs, stride, first, last = sizes[i], sizes[axes + i], strides[i], 0, taps - 1
+            while (
+                first < last and pads[i] >= step and not _meets(first * step - before, stride, outputs, size)
+            ):
+                first, pads[i] = first + 1, pads[i] - step
+            while first < last and pads[axes + i] >= step:
+                if _meets(last * step - before, stride, outputs, size):
+                    break
+                last, pads[axes + i] = last - 1, pads[axes + i] - step
+            cropped = cropped[(slice(None),) * (2 + i) + (slice(first, last + 1),)]
+        if cropped.shape == weights.shape:
+            continue
+        node.inputs[1] = constant(graph, f"{node.name}/weights", np.ascontiguousarray(cropped))
+        node.attrs = {**node.attrs, "pads": pads, "kernel_shape": list(cropped.shape[2:])}
+        changed = True
+    return changed
+
+
+def _meets(first: int, stride: int, outputs: int, size: int) -> bool:
+    """Whether one of so many positions, `stride` apart from `first` on, lies in an image of that size."""
+    inside = max(0, -(first // stride))  # the first one not before the image
+    return inside < outputs and first + inside * stride < size
 
 
 def find_group_norm(graph: Graph) -> bool:
