@@ -90,7 +90,9 @@ REDUCTIONS = [
 
 
 @each_tier
-@pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"])
+@pytest.mark.parametrize(
+    "op", ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL2"]
+)
 @pytest.mark.parametrize("shape,axes,keep", REDUCTIONS, ids=str)
 def test_reduce(op, shape, axes, keep, tier):
     node = Node(op, [draw(*shape), np.array(axes, np.int64)], {"keepdims": keep})
@@ -105,11 +107,42 @@ def test_reduce_pixels_of_blocks(axes, keep, out, tier):
 
 
 @each_tier
-def test_reduce_max_with_nan(tier):
+@pytest.mark.parametrize("op,kernel", [("ReduceMax", "f32_reduce_max"), ("ReduceMin", "f32_reduce_min")])
+def test_extremes_with_nan(op, kernel, tier):
     x = draw(3, 50)
     x[1, 20], x[2, 49] = np.nan, np.nan
-    check(Node("ReduceMax", [x, np.array([1], np.int64)]), "f32_reduce_max", tier)
-    check(Node("ReduceMax", [x, np.array([0], np.int64)]), "f32_reduce_max", tier)
+    check(Node(op, [x, np.array([1], np.int64)]), kernel, tier)
+    check(Node(op, [x, np.array([0], np.int64)]), kernel, tier)
+
+
+ARGS = [
+    *[((4, 37), 1), ((4, 37), 0), ((3, 5, 40), 1), ((2, 1, 9), 1), ((33,), 0), ((7, 300), -2)],
+    *[((1,), 0), ((2, 16), -1), ((2, 15), -1), ((5, 21, 6, 7), 1), ((3, 200, 3), 1), ((3, 50000), 1)],
+]
+
+
+@each_tier
+@pytest.mark.parametrize("op,kernel", [("ArgMax", "f32_arg_max"), ("ArgMin", "f32_arg_min")])
+@pytest.mark.parametrize("shape,axis", ARGS, ids=str)
+def test_arg_finds_the_first_of_equals(op, kernel, shape, axis, tier):
+    rng = np.random.default_rng(3)
+    attrs = {"axis": axis, "keepdims": 0}
+    want = np.argmax if op == "ArgMax" else np.argmin
+    infinite = np.full(shape, -np.inf if op == "ArgMax" else np.inf, np.float32)
+    holes = draw(*shape)
+    holes[rng.random(shape) < 0.05] = np.nan
+    few = rng.integers(-2, 3, shape).astype(np.float32) * np.float32(0.5)
+    for x in (draw(*shape), few, infinite, holes):
+        check(Node(op, [x], attrs), kernel, tier, want=[want(x, axis)], rtol=0, atol=0)
+
+
+@each_tier
+def test_arg_refuses_the_last_of_equals_other_types_and_blocks(tier):
+    x = draw(2, 16, 4)
+    assert accepting(Node("ArgMax", [x], {"axis": 2}), tier)
+    assert not accepting(Node("ArgMax", [x], {"axis": 2, "select_last_index": 1}), tier)
+    assert not accepting(Node("ArgMax", [x.astype(np.int64)], {"axis": 2}), tier)
+    assert not accepting(Node("ArgMax", [x], {"axis": 2}), tier, BLOCK, PLAIN)
 
 
 @each_tier

@@ -2,7 +2,8 @@
 //
 // Reductions over one run of neighbouring axes: the input seen as [outer, length, inner]. inner == 1 is a
 // row reduced across lanes; otherwise vectors along `inner` are folded over `length`. A blocked tensor
-// reduced over all its pixels is [N * C/V, pixels, V].
+// reduced over all its pixels is [N * C/V, pixels, V]. ArgMax and ArgMin find the extreme value first, then
+// where it stands first.
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
 #include "simd/math.h"
@@ -12,7 +13,8 @@ namespace PN_TIER {
 namespace {
 
 
-enum class Kind : uint8_t { kSum, kMean, kMax, kSquares, kNorm };
+enum class Kind : uint8_t { kSum, kMean, kMax, kMin, kSquares, kNorm };
+enum class Axes : uint8_t { kOperand, kPixels, kOne };  // input 1; all but batch and channel; attribute `axis`
 
 struct State {
   Kind kind;
@@ -20,22 +22,34 @@ struct State {
   int64_t channels;  // of a blocked input whose output is plain; else 0
 };
 
+// The larger one; NaN wins and stays.
+PN_INLINE VF larger(VF a, VF v) {
+#if PN_VEC == 8 && !defined(__AVX2__)  // in halves, as vmax
+  VHalf *p = reinterpret_cast<VHalf*>(&a), *q = reinterpret_cast<VHalf*>(&v);
+  for (int i = 0; i < 2; ++i) p[i] = (p[i] != p[i]) | (p[i] >= q[i]) ? p[i] : q[i];
+  return a;
+#else
+  return select((v > a) | (v != v), v, a);
+#endif
+}
+
 // Columns: lanes stay apart. Four running results hide the latency of the additions.
 template <Kind kind>
 PN_INLINE VF fold(VF a, VF v) {
-  if (kind == Kind::kMax) return select((v > a) | (v != v), v, a);  // NaN wins and stays
+  if (kind == Kind::kMax) return larger(a, v);
+  if (kind == Kind::kMin) return larger(a, -v);
   return kind == Kind::kSquares ? a + v * v : a + v;
 }
 template <Kind kind>
 PN_INLINE VF start() {
-  return kind == Kind::kMax ? splat(-INFINITY) : VF{};
+  return kind == Kind::kMax || kind == Kind::kMin ? splat(-INFINITY) : VF{};
 }
 template <Kind kind>
 PN_INLINE VF merge(VF a, VF b) {
-  return kind == Kind::kMax ? fold<Kind::kMax>(a, b) : a + b;
+  return kind == Kind::kMax || kind == Kind::kMin ? larger(a, b) : a + b;
 }
 
-// `length` vectors, `step` floats apart, the last ones short by kVec - lanes.
+// `length` vectors, `step` floats apart, the last ones short by kVec - lanes. kMin: the maximum of -x.
 template <Kind kind>
 __attribute__((noinline)) VF column(const float* x, int64_t length, int64_t step, int lanes) {
   VF a = start<kind>(), b = a, c = a, d = a;
@@ -54,25 +68,29 @@ __attribute__((noinline)) VF column(const float* x, int64_t length, int64_t step
 
 template <Kind kind>
 __attribute__((noinline)) float row(const float* x, int64_t n) {
+  constexpr bool extreme = kind == Kind::kMax || kind == Kind::kMin;
   const VF v = column<kind>(x, n / kVec, kVec, kVec);
   float r = v[0];
   for (int i = 1; i < kVec; ++i) {
-    r = kind == Kind::kMax ? (v[i] > r || v[i] != v[i] ? v[i] : r) : r + v[i];
+    r = extreme ? (v[i] > r || v[i] != v[i] ? v[i] : r) : r + v[i];
   }
   for (int64_t i = n & -kVec; i < n; ++i) {
-    r = kind == Kind::kMax ? (x[i] > r || x[i] != x[i] ? x[i] : r) : kind == Kind::kSquares ? r + x[i] * x[i] : r + x[i];
+    const float e = kind == Kind::kMin ? -x[i] : kind == Kind::kSquares ? x[i] * x[i] : x[i];
+    r = extreme ? (e > r || e != e ? e : r) : r + e;
   }
   return r;
 }
 
-// A mean is a sum, a norm a sum of squares; what is left is done to the result.
+// A mean is a sum, a norm a sum of squares, a minimum the maximum of -x; what is left is done to the result.
 PN_INLINE VF column_of(Kind kind, const float* x, int64_t length, int64_t step, int lanes) {
   if (kind == Kind::kMax) return column<Kind::kMax>(x, length, step, lanes);
+  if (kind == Kind::kMin) return -column<Kind::kMin>(x, length, step, lanes);
   if (kind == Kind::kSum || kind == Kind::kMean) return column<Kind::kSum>(x, length, step, lanes);
   return column<Kind::kSquares>(x, length, step, lanes);
 }
 PN_INLINE float row_of(Kind kind, const float* x, int64_t n) {
   if (kind == Kind::kMax) return row<Kind::kMax>(x, n);
+  if (kind == Kind::kMin) return -row<Kind::kMin>(x, n);
   return kind == Kind::kSum || kind == Kind::kMean ? row<Kind::kSum>(x, n) : row<Kind::kSquares>(x, n);
 }
 
@@ -111,11 +129,60 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
+// The first vector that holds `best` (or the first NaN, where that is the best), lane by lane; `length` if none does.
+__attribute__((noinline)) VI first_of(const float* x, int64_t length, int64_t step, int lanes, VF best) {
+  VI at = splat_i(static_cast<int32_t>(length)), k = at;
+  for (const float* p = x + length * step; p != x;) {
+    p -= step;
+    k -= 1;
+    const VF v = lanes == kVec ? load(p) : load_n(p, lanes);
+    const VI found = (v == best) | (v != v);
+    at = (k & found) | (at & ~found);
+  }
+  return at;
+}
+
+Status run_arg(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const float* x = c.in[0]->as<const float>();
+  int64_t* y = c.out[0]->as<int64_t>();
+  const int64_t strips = ceil_div(s.inner, kVec);
+  spread(*c.pool, s.outer * strips, 2 * s.length * (s.inner == 1 ? 1 : kVec), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t from = i / strips * s.inner * s.length + i % strips * kVec, left = s.inner - i % strips * kVec;
+      const float* v = x + from;
+      if (s.inner > 1) {
+        const int lanes = left < kVec ? static_cast<int>(left) : kVec;
+        const VI at = first_of(v, s.length, s.inner, lanes, column_of(s.kind, v, s.length, s.inner, lanes));
+        for (int l = 0; l < lanes; ++l) y[i / strips * s.inner + i % strips * kVec + l] = at[l];
+        continue;
+      }
+      const float best = row_of(s.kind, v, s.length);
+      const int64_t whole = s.length / kVec;
+      const VI at = first_of(v, whole, kVec, kVec, splat(best));
+      int64_t first = whole * kVec;  // of the tail, unless a whole vector has one
+      while (first < s.length && v[first] != best && v[first] == v[first]) ++first;
+      for (int l = 0; l < kVec; ++l) {
+        const int64_t here = at[l] * int64_t{kVec} + l;
+        if (at[l] < whole && here < first) first = here;
+      }
+      y[i] = first;
+    }
+  });
+  return Status::kOk;
+}
+
 // Marks the axes to reduce; false where they are not known.
-PN_COLD __attribute__((noinline)) bool read_axes(const KernelQuery& q, bool global, bool* reduced) {
+PN_COLD __attribute__((noinline)) bool read_axes(const KernelQuery& q, Axes axes, bool* reduced) {
   const Shape& x = q.in[0]->shape;
-  for (int i = 0; i < x.rank; ++i) reduced[i] = global && i >= 2;
-  if (global) return true;
+  for (int i = 0; i < x.rank; ++i) reduced[i] = axes == Axes::kPixels && i >= 2;
+  if (axes == Axes::kPixels) return true;
+  if (axes == Axes::kOne) {  // the last of equals is left to the reference
+    const int64_t a = q.attrs.i64("axis", 0);
+    if (a < -x.rank || a >= x.rank || q.attrs.i64("select_last_index", 0) != 0) return false;
+    reduced[a < 0 ? a + x.rank : a] = true;
+    return q.in[0]->layout == Layout::kPlain && x[static_cast<int>(a < 0 ? a + x.rank : a)] <= INT32_MAX;
+  }
   int64_t n = 0;
   if (q.has(1)) {
     if (!q.values || !q.values[1] || q.in[1]->dtype != DType::kI64) return false;
@@ -133,11 +200,10 @@ PN_COLD __attribute__((noinline)) bool read_axes(const KernelQuery& q, bool glob
   return true;
 }
 
-template <bool global>
-PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
+PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, Axes axes, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   bool reduced[kMaxRank];
-  if (x.dtype != DType::kF32 || x.shape.rank < 1 || !read_axes(q, global, reduced)) return false;
+  if (x.dtype != DType::kF32 || x.shape.rank < 1 || !read_axes(q, axes, reduced)) return false;
   int first = 0, end = x.shape.rank;
   while (first < end && !reduced[first]) ++first;
   while (end > first && !reduced[end - 1]) --end;
@@ -162,15 +228,15 @@ PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
   return s->length > 0 && (y.layout == Layout::kPlain || (y.layout == kBlocked && y.shape.rank == x.shape.rank));
 }
 
-template <bool global>
+template <Axes axes>
 PN_COLD bool accepts(const KernelQuery& q) {
   State s;
-  return fill<global>(q, &s);
+  return fill(q, axes, &s);
 }
-template <bool global, Kind kind>
+template <Axes axes, Kind kind>
 PN_COLD Status prepare(const KernelQuery& q, void* state) {
   static_cast<State*>(state)->kind = kind;
-  if (fill<global>(q, static_cast<State*>(state))) return Status::kOk;
+  if (fill(q, axes, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "a reduction was prepared for operands it does not accept");
 }
 PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 4e-5f + 0.2f; }
@@ -178,19 +244,22 @@ PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->by
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROW(name, op, global, kind)                                                                             \
-  {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::State), PN_TIER::accepts<global>, PN_TIER::cost, nullptr, nullptr,       \
-   nullptr, nullptr, PN_TIER::prepare<global, PN_TIER::Kind::kind>, PN_TIER::run}
+#define PN_ROW(name, op, axes, kind, run)                                                                             \
+  {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::State), PN_TIER::accepts<PN_TIER::Axes::axes>, PN_TIER::cost, nullptr, nullptr,       \
+   nullptr, nullptr, PN_TIER::prepare<PN_TIER::Axes::axes, PN_TIER::Kind::kind>, PN_TIER::run}
 
 PN_KERNEL_TABLE(reduce)
 PN_KERNEL_ROWS(reduce) = {
-    PN_ROW("f32_global_average_pool", "GlobalAveragePool", true, kMean),
-    PN_ROW("f32_global_max_pool", "GlobalMaxPool", true, kMax),
-    PN_ROW("f32_reduce_mean", "ReduceMean", false, kMean),
-    PN_ROW("f32_reduce_sum", "ReduceSum", false, kSum),
-    PN_ROW("f32_reduce_max", "ReduceMax", false, kMax),
-    PN_ROW("f32_reduce_sum_square", "ReduceSumSquare", false, kSquares),
-    PN_ROW("f32_reduce_l2", "ReduceL2", false, kNorm),
+    PN_ROW("f32_global_average_pool", "GlobalAveragePool", kPixels, kMean, run),
+    PN_ROW("f32_global_max_pool", "GlobalMaxPool", kPixels, kMax, run),
+    PN_ROW("f32_reduce_mean", "ReduceMean", kOperand, kMean, run),
+    PN_ROW("f32_reduce_sum", "ReduceSum", kOperand, kSum, run),
+    PN_ROW("f32_reduce_max", "ReduceMax", kOperand, kMax, run),
+    PN_ROW("f32_reduce_min", "ReduceMin", kOperand, kMin, run),
+    PN_ROW("f32_reduce_sum_square", "ReduceSumSquare", kOperand, kSquares, run),
+    PN_ROW("f32_reduce_l2", "ReduceL2", kOperand, kNorm, run),
+    PN_ROW("f32_arg_max", "ArgMax", kOne, kMax, run_arg),
+    PN_ROW("f32_arg_min", "ArgMin", kOne, kMin, run_arg),
 };
 PN_KERNEL_COUNT(reduce);
 
