@@ -26,7 +26,7 @@ struct State {
 PN_INLINE VF larger(VF a, VF v) {
 #if PN_VEC == 8 && !defined(__AVX2__)  // in halves, as vmax
   VHalf *p = reinterpret_cast<VHalf*>(&a), *q = reinterpret_cast<VHalf*>(&v);
-  for (int i = 0; i < 2; ++i) p[i] = (p[i] != p[i]) | (p[i] >= q[i]) ? p[i] : q[i];
+  for (int i = 0; i < 2; ++i) p[i] = ((p[i] != p[i]) | (p[i] >= q[i])) ? p[i] : q[i];
   return a;
 #else
   return select((v > a) | (v != v), v, a);
