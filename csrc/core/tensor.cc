@@ -61,7 +61,10 @@ bool dtype_is_signed(DType t) {
 
 int64_t Shape::product(int from, int to) const {
   int64_t n = 1;
-  for (int i = from; i < to; ++i) n *= dims[i];
+  for (int i = from; i < to; ++i) {
+    if (dims[i] < 0) return 0;  // not known yet
+    n *= dims[i];
+  }
   return n;
 }
 
@@ -114,6 +117,7 @@ int64_t TensorDesc::bytes() const {
   const int64_t block = static_cast<int64_t>(layout);
   if (layout == Layout::kPacked) return 0;
   if (layout == Layout::kPlain || shape.rank < 2) return shape.elements() * size;
+  if (shape.dims[0] < 0 || shape.dims[1] < 0) return 0;
   return shape.dims[0] * round_up(shape.dims[1], block) * shape.product(2, shape.rank) * size;
 }
 
