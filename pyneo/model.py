@@ -54,7 +54,7 @@ class Session:
         text: Text | None = None,
     ) -> None:  # fmt: skip
         self._context = _core.Context(core, threads)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads
         self._run = self._context.run
         self._inputs = inputs
         self._outputs = outputs
@@ -153,7 +153,7 @@ class Session:
             arrays = self._text.call().encode(arrays, self._inputs)
         self._context.profile(arrays)
         found = [self._context.profile(arrays)[1] for _ in range(max(1, runs))]
-        return Profile(found, limits, self._threads)
+        return Profile(found, limits, self._threads or len(os.sched_getaffinity(0)))
 
     @property
     def memory(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ PADDING = 3.25
 DTYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float64": 11}
 
 each_tier = pytest.mark.parametrize("tier", TIERS)
-# Families that csrc/kernels/kernels.inc lists as wide: on x86 the portable tier leaves them to the reference.
+# Families with PN_WIDE_RUN in their tables: on x86 the portable tier leaves them to the reference.
 _WIDE = [t for t in TIERS if t != "portable" or platform.machine() not in ("x86_64", "AMD64")]
 each_wide_tier = pytest.mark.parametrize("tier", _WIDE)
 

@@ -68,11 +68,12 @@ class _Program:
 def fuse_chains(graph: Graph, target: Target) -> None:
     """Makes chains of two nodes and more, as long as possible from their ends on."""
     readers = Readers(graph)
+    position = {id(n): i for i, n in enumerate(graph.nodes)}
     taken: set[int] = set()
     for end in reversed(list(graph.nodes)):
         if id(end) in taken or not _fits(end):
             continue
-        members = _members(graph, end, readers)
+        members = _members(end, readers, position)
         if len(members) < 2:
             continue
         program = _Program()
@@ -92,9 +93,8 @@ def fuse_chains(graph: Graph, target: Target) -> None:
         graph.remove(members)
 
 
-def _members(graph: Graph, end: Node, readers: Readers) -> list[Node]:
+def _members(end: Node, readers: Readers, position: dict[int, int]) -> list[Node]:
     """`end` and the nodes before it that only the chain reads, in the order of the graph."""
-    position = {id(n): i for i, n in enumerate(graph.nodes)}
     found = [end]
     waiting = [end]
     while waiting:

@@ -24,6 +24,7 @@ from pyneo.compiler.ir.graph import DType, Layout, Node, Value
 from pyneo.compiler.lower.attrs import pack_attrs
 from pyneo.compiler.targets.target import Target, host
 from pyneo.errors import Error, TargetError
+from pyneo.package.files import write_atomically
 
 _ROUNDS = 3
 _ROUND_NS = 10_000_000
@@ -81,11 +82,9 @@ class Tuner:
         if not self._fresh:
             return
         text = json.dumps(self._known, indent=0, sort_keys=True)
-        part = self._path.with_suffix(f".{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(text, encoding="utf-8")
-            part.replace(self._path)
+            write_atomically(str(self._path), [text.encode()])
         except OSError as e:
             warnings.warn(f"the measured times are not kept for next time: {e}", stacklevel=2)
 

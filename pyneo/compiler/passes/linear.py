@@ -16,18 +16,18 @@ def _plain(node: Node) -> bool:
     return not (node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"))
 
 
+def _folds(node: Node) -> bool:
+    """Whether a convolution's weights may take in what follows it."""
+    ready = node.op in _CONVS and node.is_known and node.outputs[0] is not None
+    return ready and _plain(node) and node.const(1) is not None
+
+
 def fold_batch_norm(graph: Graph) -> bool:
     """Conv followed by BatchNormalization: scale and shift go into weights and bias."""
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if (
-            node.op not in _CONVS
-            or not node.is_known
-            or node.outputs[0] is None
-            or not _plain(node)
-            or node.const(1) is None
-        ):
+        if not _folds(node):
             continue
         norm = readers.only(node.output)
         if norm is None or norm.op != "BatchNormalization" or norm.inputs[0] is not node.output:
@@ -77,13 +77,7 @@ def fold_scales(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
-        if (
-            node.op not in _CONVS
-            or not node.is_known
-            or node.outputs[0] is None
-            or not _plain(node)
-            or node.const(1) is None
-        ):
+        if not _folds(node):
             continue
         if node.input(2) is not None and node.const(2) is None:
             continue
