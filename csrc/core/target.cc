@@ -9,18 +9,49 @@
 
 #include "threads/pool.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+#endif
+
 namespace pyneo {
 namespace {
 
-Tier detect_tier() {
+#if defined(__x86_64__)
+// AMX of a CPU with AVX-512. The tiles' registers belong to a Linux process only after it has asked for them, once
+// for all its threads; a kernel without AMX, a sandbox, or a thread with a signal stack too small for them says no.
+bool may_use_amx() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kAvx512Bf16 = 1u << 5, kOsXsave = 1u << 27;  // CPUID bits
+  constexpr unsigned kTileState = 3u << 17;  // of XCR0: TILECFG and TILEDATA
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & kOsXsave) == 0) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1 || (d & kTile) == 0 || (d & kTileBf16) == 0) return false;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & kAvx512Bf16) == 0) return false;
+  unsigned xcr0 = 0, high = 0;
+  __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+  return (xcr0 & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
+// Nothing is asked of the OS for a tier that is not wanted.
+Tier detect_tier(bool amx_wanted) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   // libgcc's check covers the OS side (XCR0) as well as CPUID.
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd")) {
-    return Tier::kAvx512;
+    return amx_wanted && may_use_amx() ? Tier::kAmx : Tier::kAvx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Tier::kAvx2;
+#else
+  (void)amx_wanted;
 #endif
   return Tier::kPortable;
 }
@@ -37,12 +68,14 @@ int64_t cache_bytes(int name, int64_t fallback) {
 
 Target detect() {
   Target t;
-  t.tier = detect_tier();
-  if (const char* cap = getenv("PYNEO_ISA")) {
+  Tier cap = Tier::kAmx;
+  if (const char* wanted = getenv("PYNEO_ISA")) {
     for (const Tier lower : {Tier::kPortable, Tier::kAvx2, Tier::kAvx512}) {
-      if (strcmp(cap, tier_name(lower)) == 0 && lower < t.tier) t.tier = lower;
+      if (strcmp(wanted, tier_name(lower)) == 0) cap = lower;
     }
   }
+  t.tier = detect_tier(cap == Tier::kAmx);
+  if (cap < t.tier) t.tier = cap;
   t.cores = Pool::usable_cpus();
 #if defined(__GLIBC__)
   t.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, t.l1_bytes);
@@ -67,6 +100,7 @@ const char* tier_name(Tier t) {
     case Tier::kPortable: return "portable";
     case Tier::kAvx2: return "avx2";
     case Tier::kAvx512: return "avx512";
+    case Tier::kAmx: return "amx";
   }
   return "unknown";
 }

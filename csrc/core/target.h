@@ -14,6 +14,7 @@ enum class Tier : uint8_t {
   kPortable = 0,  // any CPU the library was built for (SSE2 on x86-64, NEON on aarch64)
   kAvx2 = 1,      // x86-64-v3: AVX2, FMA, F16C
   kAvx512 = 2,    // x86-64-v4: AVX-512 F, BW, CD, DQ, VL
+  kAmx = 3,       // and AVX512_BF16, AMX-TILE, AMX-BF16: Sapphire Rapids and later
 };
 
 struct Target {
@@ -23,11 +24,11 @@ struct Target {
   int64_t l2_bytes = 1 << 20;
   int64_t l3_bytes = 8 << 20;
   bool foreign = false;  // another architecture than this build's: its kernels need not run here
-  int32_t vector_floats() const { return tier == Tier::kAvx512 ? 16 : 8; }  // channels of a block
+  int32_t vector_floats() const { return tier >= Tier::kAvx512 ? 16 : 8; }  // channels of a block
 };
 
-// This machine: CPUID and OS support, lowered (never raised) by PYNEO_ISA=portable|avx2|avx512.
+// This machine: CPUID and OS support, lowered (never raised) by PYNEO_ISA=portable|avx2|avx512|amx.
 const Target& host_target();
-const char* tier_name(Tier t);  // "portable", "avx2", "avx512"
+const char* tier_name(Tier t);  // "portable", "avx2", "avx512", "amx"
 
 }  // namespace pyneo

@@ -4,7 +4,8 @@
 //
 // A family is one source in csrc/kernels/<family>/, compiled once per tier (PN_TIER is the tier's
 // name, PN_VEC its floats per vector) and exporting a table `pn_kernels_<family>__<tier>`; kernels.inc
-// lists the families. Order in a table is preference among equal costs. The reference kernel of the
+// lists the families. Those of csrc/kernels/amx/ (amx.inc) are compiled for AVX-512 with AMX alone, and stand at
+// tier amx. Order in a table is preference among equal costs. The reference kernel of the
 // operator (ops/) stands behind all of them and takes plain layouts only.
 //
 // The compiler asks `accepts` and `cost` for each candidate and freezes the choice by name in the plan;

@@ -14,6 +14,11 @@ namespace pyneo {
 #define PN_FAMILY(family) PN_TABLE(family, portable)
 #endif
 #include "kernels/kernels.inc"
+#if defined(PYNEO_AMX)
+#define PN_AMX_FAMILY(family) PN_TABLE(family, avx512)
+#include "kernels/amx.inc"
+#undef PN_AMX_FAMILY
+#endif
 #undef PN_FAMILY
 #undef PN_TABLE
 
@@ -28,6 +33,11 @@ struct Table {
 // Highest tier first, so that the first match of a name is the best one.
 const Table kTables[] = {
 #define PN_TABLE(family, level, tier) {level, pn_kernels_##family##__##tier, &pn_kernels_##family##__##tier##_count},
+#if defined(PYNEO_AMX)
+#define PN_AMX_FAMILY(family) PN_TABLE(family, Tier::kAmx, avx512)
+#include "kernels/amx.inc"
+#undef PN_AMX_FAMILY
+#endif
 #if defined(__x86_64__)
 #define PN_FAMILY(family) PN_TABLE(family, Tier::kAvx512, avx512)
 #include "kernels/kernels.inc"

@@ -50,7 +50,7 @@ double flops_per_second(volatile float* sink) {
 #if defined(__x86_64__)
   pn_target host{};
   pn_host_target(&host);
-  if (host.tier == 2) return avx512(sink);
+  if (host.tier >= 2) return avx512(sink);
   if (host.tier == 1) return avx2(sink);
 #endif
   return baseline(sink);

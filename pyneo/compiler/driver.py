@@ -28,9 +28,11 @@ from pyneo.package.package import Package
 if TYPE_CHECKING:
     import onnx
 
+_AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _ISA = {
     "avx2": ("avx2", "fma", "f16c"),
-    "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    "avx512": _AVX512,
+    "amx": (*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16"),
 }
 
 

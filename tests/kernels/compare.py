@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pyneo import _core
-from tests.kernels.harness import PLAIN, TIERS, Node
+from tests.kernels.harness import PLAIN, TIERS, Node, block_of, of_tier
 
 BLOCK = -1  # channel blocks of the tier's width
 # What lies in the padding lanes of a blocked operand: any finite value is legal.
@@ -26,8 +26,7 @@ each_wide_tier = pytest.mark.parametrize("tier", _WIDE)
 
 def _layouts(layouts: Sequence[int] | int, count: int, tier: str) -> list[int]:
     given = [layouts] * count if isinstance(layouts, int) else list(layouts)
-    block = 16 if tier == "avx512" else 8
-    return [block if lay == BLOCK else lay for lay in given]
+    return [block_of(tier) if lay == BLOCK else lay for lay in given]
 
 
 def _outputs(node: Node, tier: str, out_layouts: Sequence[int] | int, outputs: int) -> list[tuple[Any, ...]]:
@@ -42,7 +41,7 @@ def accepting(
     out_layouts: Sequence[int] | int = PLAIN,
     outputs: int = 1,
 ) -> list[str]:
-    """Names of the kernels of exactly that tier that accept the node with operands in these layouts."""
+    """Names of the kernels of that tier (`of_tier`) that accept the node with operands in these layouts."""
     ins = zip(node.inputs, _layouts(layouts, len(node.inputs), tier), strict=True)
     # Values of plain operands are known, as constants' are when kernels are chosen.
     described = [x if x is None or lay == PLAIN else (DTYPES[x.dtype.name], x.shape, lay) for x, lay in ins]
@@ -50,7 +49,7 @@ def accepting(
     found = _core.kernel_list(
         node.op, node.blob(), described, _outputs(node, tier, out_layouts, outputs), target
     )
-    return [k["name"] for k in found if k["tier"] == TIERS.index(tier)]
+    return of_tier(found, tier)
 
 
 def run_kernel(

@@ -11,8 +11,10 @@ import numpy as np
 
 from pyneo import _core
 from pyneo.compiler.lower.attrs import pack_attrs
+from pyneo.compiler.targets.target import TIERS as _NUMBERS
+from pyneo.compiler.targets.target import block_of as block_of  # for the tests: channels of a block of a tier
 
-TIERS = ["portable", "avx2", "avx512"][: _core.host_target()["tier"] + 1]
+TIERS = list(_NUMBERS)[: _core.host_target()["tier"] + 1]
 PLAIN = 0
 
 
@@ -43,6 +45,15 @@ class Node:
         ]
 
 
+def of_tier(found: list[dict[str, Any]], tier: str) -> list[str]:
+    """Names of those `kernel_list` found that a CPU of this tier would rather run than a lower tier's.
+
+    amx has few tables of its own: AVX-512 serves the rest, in the same layouts.
+    """
+    least = min(TIERS.index(tier), _NUMBERS["avx512"])
+    return [k["name"] for k in found if k["tier"] >= least]
+
+
 def kernels(
     node: Node,
     tier: str,
@@ -51,14 +62,14 @@ def kernels(
     like_in: Sequence[int] = (0,),
     like_out: Sequence[int] = (),
 ) -> list[str]:
-    """Names of the kernels of exactly this tier that accept the node with these layouts."""
+    """Names of the kernels of this tier (`of_tier`) that accept the node with these layouts."""
     dtype, shape = node.infer()
     layouts = node.layouts(act_in, act_out, like_in, like_out)
     descs = [None if a is None else (1, a.shape, lay) for a, lay in zip(node.inputs, layouts, strict=True)]
     found = _core.kernel_list(
         node.op, node.blob(), descs, [(dtype, shape, act_out)], {"tier": TIERS.index(tier)}
     )
-    return [k["name"] for k in found if k["tier"] == TIERS.index(tier)]
+    return of_tier(found, tier)
 
 
 def run(

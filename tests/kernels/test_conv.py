@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.harness import TIERS, Node, assert_close, kernels, run
+from tests.kernels.harness import TIERS, Node, assert_close, block_of, kernels, run
 
 # (batch, C, spatial, O, kernel, attributes)
 SHAPES: dict[str, tuple] = {
@@ -99,7 +99,7 @@ def node(shape: str, epilogue: str = "none", bias: bool = True) -> Node:
 
 def check(made: Node, tier: str, threads: int = 1, target: dict[str, int] | None = None) -> int:
     """Compares every kernel of the tier with the reference; the number of kernels found."""
-    block = 16 if tier == "avx512" else 8
+    block = block_of(tier)
     expected, found = made.reference(), 0
     depth = int(np.prod(made.inputs[1].shape[1:]))
     for act_in, act_out in ((block, block), (0, block), (block, 0), (0, 0)):
@@ -134,7 +134,7 @@ def test_conv_with_small_caches_still_agrees(shape: str, tier: str) -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
-    made, block = node(shape, "relu"), 16 if tier == "avx512" else 8
+    made, block = node(shape, "relu"), block_of(tier)
     for act_in, act_out in ((block, block), (0, block)):
         for kernel in kernels(made, tier, act_in, act_out):
             one, _ = run(made, kernel, tier, act_in, act_out, threads=1)
@@ -188,7 +188,7 @@ def test_transposed_kernels_agree_with_the_reference(shape: str, tier: str) -> N
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("shape", TRANSPOSED)
 def test_transposed_threads_change_no_bit(shape: str, tier: str) -> None:
-    made, block = transposed(shape), 16 if tier == "avx512" else 8
+    made, block = transposed(shape), block_of(tier)
     for act_in, act_out in ((block, block), (0, block), (0, 0)):
         for kernel in kernels(made, tier, act_in, act_out):
             one, _ = run(made, kernel, tier, act_in, act_out, threads=1)
@@ -199,5 +199,5 @@ def test_transposed_threads_change_no_bit(shape: str, tier: str) -> None:
 def test_blocked_kernel_refuses_groups_that_split_a_block() -> None:
     made = node("groups of a few")
     for tier in TIERS:
-        block = 16 if tier == "avx512" else 8
+        block = block_of(tier)
         assert kernels(made, tier, block, block) == []

@@ -80,6 +80,7 @@ def test_a_signed_package_needs_somebody_to_trust():
     [
         (Target("rpi4", "aarch64"), "compiled for aarch64"),
         (Target("next", os.uname().machine, "avx1024"), "needs a CPU with avx1024"),
+        (Target("next", os.uname().machine, "amx2", ("amx_tile",)), "needs a CPU with amx2"),
     ],
 )
 def test_case_24_another_machine_is_refused_at_load(target, words):

@@ -146,7 +146,7 @@ PN_API pn_status pn_context_profile_entry(const pn_context* context, uint32_t i,
 
 typedef struct pn_target {
   uint32_t struct_size;
-  uint32_t tier;             /* 0 portable, 1 avx2, 2 avx512 */
+  uint32_t tier;             /* 0 portable, 1 avx2, 2 avx512, 3 amx */
   int32_t cores;
   int32_t foreign;           /* not 0: another architecture than this library's, to compile for and not to run */
   int64_t l1_bytes, l2_bytes, l3_bytes;

@@ -17,7 +17,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TIERS = {"portable": 0, "avx2": 1, "avx512": 2}
+TIERS = {"portable": 0, "avx2": 1, "avx512": 2, "amx": 3}
+
+
+def block_of(tier: str) -> int:
+    """Channels of a block in the layouts of a tier."""
+    return 16 if TIERS[tier] >= TIERS["avx512"] else 8
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Target:
     @property
     def block(self) -> int:
         """Channels of a block in this target's layouts."""
-        return 16 if self.tier == "avx512" else 8
+        return block_of(self.tier)
 
     @property
     def native(self) -> dict[str, int]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyneo.package.signing.trust import TrustStore
     from pyneo.package.source import Source
 
-TIERS = ("portable", "avx2", "avx512")  # each runs the ones before it (csrc/core/target.h)
+TIERS = ("portable", "avx2", "avx512", "amx")  # each runs the ones before it (csrc/core/target.h)
 
 
 class Policy(NamedTuple):
