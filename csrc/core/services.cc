@@ -108,6 +108,15 @@ Target read_target(const pn_target* t) {
   return r;
 }
 
+Status check_prepares(const Target& t) {
+  if (can_prepare(t.tier)) return Status::kOk;
+  return fail(Status::kUnsupported,
+              "kernels of tier %s cannot be prepared on this CPU, whose tier is %s: compile on a machine that has %s, or "
+              "for a target of tier %s or lower",
+              tier_name(t.tier), tier_name(host_target().tier), t.tier == Tier::kAvx2 ? "AVX2" : "AVX-512",
+              tier_name(host_target().tier));
+}
+
 // Runs one node on the caller's buffers: the reference kernel, or `kernel` with the packed operand given plain.
 Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, int threads, uint32_t repeats,
                 uint64_t* best_ns) {
@@ -245,6 +254,7 @@ pn_status pn_kernel_list(const pn_node* node, const pn_target* target, pn_kernel
   Query query;
   if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
   const Target t = read_target(target);
+  if (const Status s = check_prepares(t); s != Status::kOk) return to_c(s);
   const KernelQuery q = query.kernel_query(&t);
   const KernelDef* kernels[64];
   const int n = list_kernels(query.op->name, q, kernels, 64);
@@ -273,6 +283,7 @@ pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_targe
   Query query;
   if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
   const Target t = read_target(target);
+  if (const Status s = check_prepares(t); s != Status::kOk) return to_c(s);
   const KernelQuery q = query.kernel_query(&t);
   const KernelDef* k = find_kernel(kernel, t.tier, t.foreign);
   if (k == nullptr || k->packed_input < 0 || !q.has(k->packed_input) || q.values[k->packed_input] == nullptr ||

@@ -66,6 +66,8 @@ int64_t cache_bytes(int name, int64_t fallback) {
 #endif
 }
 
+Tier g_cpu = Tier::kPortable;  // before PYNEO_ISA
+
 Target detect() {
   Target t;
   Tier cap = Tier::kAmx;
@@ -74,8 +76,8 @@ Target detect() {
       if (strcmp(wanted, tier_name(lower)) == 0) cap = lower;
     }
   }
-  t.tier = detect_tier(cap == Tier::kAmx);
-  if (cap < t.tier) t.tier = cap;
+  g_cpu = detect_tier(cap == Tier::kAmx);
+  t.tier = cap < g_cpu ? cap : g_cpu;
   t.cores = Pool::usable_cpus();
 #if defined(__GLIBC__)
   t.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, t.l1_bytes);
@@ -94,6 +96,15 @@ __attribute__((constructor)) void detect_host() { g_host = detect(); }
 }  // namespace
 
 const Target& host_target() { return g_host; }
+
+bool can_prepare(Tier t) {
+#if defined(__x86_64__)
+  return (t < Tier::kAvx512 ? t : Tier::kAvx512) <= g_cpu;
+#else
+  (void)t;
+  return true;
+#endif
+}
 
 const char* tier_name(Tier t) {
   switch (t) {

@@ -29,6 +29,9 @@ struct Target {
 
 // This machine: CPUID and OS support, lowered (never raised) by PYNEO_ISA=portable|avx2|avx512|amx.
 const Target& host_target();
+// Whether this CPU can choose and pack kernels of a tier. On x86 that code is compiled with the tier's instructions as
+// well (amx's with AVX-512's); PYNEO_ISA does not matter. Elsewhere the one tier holds every table.
+bool can_prepare(Tier t);
 const char* tier_name(Tier t);  // "portable", "avx2", "avx512", "amx"
 
 }  // namespace pyneo
