@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Targets and ISA tiers: PYNEO_ISA lowers, a package says what it needs, any host compiles for what it can."""
+"""Targets and ISA tiers: PYNEO_ISA lowers, packages say what they need, hosts compile for what they can."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_tier_is_amx_exactly_where_linux_lets_the_process_use_tiles(isa):
 
 @pytest.mark.parametrize("here", ["x86_64", "aarch64", "riscv64"])
 @pytest.mark.parametrize("name", targets.names()[1:])
-def test_any_host_compiles_for_any_target(name, here, monkeypatch):
+def test_a_host_compiles_for_every_target_that_its_cpu_can_prepare(name, here, monkeypatch):
     monkeypatch.setattr(targets, "machine", lambda: here)
     for model in (small_convnet(), small_mlp()):
         if not can_prepare(name):
