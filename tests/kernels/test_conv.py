@@ -143,6 +143,18 @@ def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
                 assert np.array_equal(one, many)
 
 
+@pytest.mark.parametrize("shape", ["pointwise, tails everywhere", "3x3, tails", "3x3, stride 2"])
+def test_two_pieces_hold_fourteen_bits(shape: str) -> None:
+    if "amx" not in TIERS:
+        pytest.skip("this CPU has no AMX")
+    made, block = node(shape), block_of("amx")
+    made.attrs["pieces"] = 2
+    y, _ = run(made, f"f32_conv_amx_c{block}", "amx", block, block)
+    expected = made.reference()
+    error = float(np.max(np.abs(y - expected)) / np.max(np.abs(expected)))
+    assert 1e-7 < error < 2.0**-14
+
+
 # (batch, C, spatial, O, kernel, attributes)
 TRANSPOSED: dict[str, tuple] = {
     "2x2, stride 2": (1, 32, (7, 9), 48, (2, 2), {"strides": [2, 2]}),

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Conv over one or two spatial axes on AMX, float32 in blocked channels (tile.h says how).
+//
+// The input is cut into pieces first, padded, so that a tile of 16 output pixels is 16 rows that lie at equal
+// steps for every tap: a plane for each remainder of the position by the stride, its rows `pitch` apart. Output pixels
+// are counted along those rows, across their ends: where a row is longer than the output's, the sums of the
+// positions in between are left out at the end. Rows share their zeros at the borders.
+#include "kernels/amx/finish.h"
+#include "kernels/amx/tile.h"
+#include "kernels/conv/direct.h"
+#include "kernels/gemm/partition.h"
+
+namespace pyneo {
+namespace PN_TIER {
+namespace {
+
+struct State {
+  Geometry g;
+  Epilogue epilogue;
+  int pieces;
+  int64_t steps;                // of 32 channels
+  int64_t phases_h, phases_w;   // planes that the taps use
+  int64_t extra_h, extra_w;     // rows and columns of a plane beyond the output's
+  int64_t overlap;              // columns of zeros that adjacent rows share
+  int64_t units, band;          // rows (columns of one row), and how many of them fit a band
+};
+
+// A range of output rows and columns, and how its pieces lie.
+struct Band {
+  int64_t row, rows, col, cols;
+  int64_t pitch, positions;     // positions: outputs, with those between rows
+  int64_t piece, phase, step;   // bytes from one to the next
+};
+
+int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+void lay_out(const State& s, Band* b) {
+  b->pitch = b->cols + s.extra_w - s.overlap;
+  b->positions = (b->rows - 1) * b->pitch + b->cols;
+  const int64_t stored = (b->rows + s.extra_h) * b->pitch + s.overlap;
+  const int64_t read = round_up(b->positions, int64_t{kTileRows}) + s.extra_h * b->pitch + s.extra_w;
+  b->piece = max64(stored, read) * kRowBytes;
+  b->phase = b->piece * s.pieces;
+  b->step = b->phase * s.phases_h * s.phases_w;
+}
+
+Band band_at(const State& s, int64_t bands, int64_t i) {
+  const int64_t from = tile_begin(s.units, bands, i), n = tile_begin(s.units, bands, i + 1) - from;
+  Band b = s.g.out_h == 1 ? Band{0, 1, from, n, 0, 0, 0, 0, 0} : Band{from, n, 0, s.g.out_w, 0, 0, 0, 0, 0};
+  lay_out(s, &b);
+  return b;
+}
+
+PN_COLD void plan(const KernelQuery& q, State* s) {
+  read_geometry(q, &s->g);
+  s->epilogue.read(q.attrs, "Conv");
+  s->pieces = read_pieces(q.attrs);
+  const Geometry& g = s->g;
+  const int64_t reach_h = (g.kernel_h - 1) * g.dilation_h, reach_w = (g.kernel_w - 1) * g.dilation_w;
+  s->steps = ceil_div(g.channels, kDepth);
+  s->phases_h = min64(g.stride_h, reach_h + 1);
+  s->phases_w = min64(g.stride_w, reach_w + 1);
+  s->extra_h = reach_h / g.stride_h;
+  s->extra_w = reach_w / g.stride_w;
+  s->overlap = s->extra_w;
+  for (int64_t p = 0; p < s->phases_w; ++p) {
+    const int64_t lead = g.pad_w > p ? ceil_div(g.pad_w - p, g.stride_w) : 0;
+    const int64_t inside = ceil_div(g.in_w + g.pad_w - p, g.stride_w);  // columns in front of the zeros behind
+    s->overlap = min64(s->overlap, min64(lead, max64(0, g.out_w + s->extra_w - inside)));
+  }
+  if (g.out_h == 1) s->overlap = 0;
+  s->units = g.out_h == 1 ? g.out_w : g.out_h;
+  // Pieces of a band take up to half of L2.
+  Band one{0, 1, 0, g.out_h == 1 ? 1 : g.out_w, 0, 0, 0, 0, 0};
+  lay_out(*s, &one);
+  const int64_t unit = (g.out_h == 1 ? 1 : one.pitch) * kRowBytes * s->pieces * s->steps * s->phases_h * s->phases_w;
+  const int64_t least = g.out_h == 1 ? 4 * kPairRows : max64(s->extra_h, ceil_div(2 * kPairRows, one.pitch));
+  const int64_t most = g.out_h == 1 ? kMaxRows : max64(1, kMaxRows / one.pitch);
+  s->band = min64(max64(q.target->l2_bytes / 2 / unit - (g.out_h == 1 ? s->extra_w : s->extra_h), least), most);
+  s->band = ceil_div(s->units, ceil_div(s->units, s->band));
+}
+
+bool accepts(const KernelQuery& q) {
+  Geometry g;
+  return accepts_conv(q, true, true, &g) && g.kernel_h * g.kernel_w <= kMaxTaps && g.stride_h * g.stride_w <= 16 &&
+         g.in_h * g.in_w < int64_t{1} << 24;
+}
+
+Status prepare(const KernelQuery& q, void* state) {
+  plan(q, static_cast<State*>(state));
+  return Status::kOk;
+}
+
+int64_t depth(const State& s) { return s.steps * s.g.kernel_h * s.g.kernel_w; }
+int64_t group_floats(const State& s) { return tile_floats(depth(s), s.g.filters); }
+// Of the pieces of a full band; behind them lies the scratch of run_panels.
+int64_t band_bytes(const State& s, int64_t* positions) {
+  Band b = s.g.out_h == 1 ? Band{0, 1, 0, s.band, 0, 0, 0, 0, 0} : Band{0, s.band, 0, s.g.out_w, 0, 0, 0, 0, 0};
+  lay_out(s, &b);
+  *positions = b.positions;
+  return b.step * s.steps;
+}
+
+int64_t thread_scratch_bytes(const KernelQuery& q) {
+  State s;
+  plan(q, &s);
+  int64_t positions;
+  const int64_t bytes = band_bytes(s, &positions);
+  return bytes + panel_scratch(s.pieces, depth(s), positions);
+}
+
+int64_t packed_bytes(const KernelQuery& q) {
+  State s;
+  plan(q, &s);
+  return s.g.groups * group_floats(s) * 4;
+}
+
+// Each group as run_panels wants it, k being (32 channels, tap, channel of those).
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
+  State s;
+  plan(q, &s);
+  const Geometry& g = s.g;
+  const int64_t taps = g.kernel_h * g.kernel_w, own = g.channels / g.merged, own_filters = g.filters / g.merged;
+  const float* w = static_cast<const float*>(plain);
+  float* to = static_cast<float*>(packed);
+  for (int64_t n = 0; n < g.groups; ++n, w += g.filters * own * taps) {
+    for (int64_t f0 = 0; f0 < g.filters; f0 += kTilePanel) {
+      const int64_t width = tile_vecs(g.filters - f0) * kVec;
+      for (int64_t i = 0; i < s.steps * taps; ++i, to += width * kDepth) {
+        const int64_t c0 = i / taps * kDepth;
+        for (int64_t f = f0; f < min64(f0 + width, g.filters); ++f) {
+          for (int64_t c = c0; c < min64(c0 + kDepth, g.channels); ++c) {
+            if (f / own_filters == c / own) to[tile_place(c - c0, f - f0)] = w[(f * own + c % own) * taps + i % taps];
+          }
+        }
+      }
+    }
+  }
+}
+
+// The pieces of 32 channels of a band, rows [r0, r1) of the planes.
+void split_band(const State& s, const Band& b, const float* x, int64_t step, int64_t r0, int64_t r1, char* to) {
+  const Geometry& g = s.g;
+  const int64_t plane = g.in_h * g.in_w, left = g.channels - step * kDepth, width = b.cols + s.extra_w;
+  x += step * 2 * plane * kVec;
+  to += step * b.step;
+  const int live[2] = {static_cast<int>(min64(left, kVec)), static_cast<int>(max64(0, min64(left - kVec, kVec)))};
+  for (int64_t phase = 0; phase < s.phases_h * s.phases_w; ++phase, to += b.phase) {
+    const int64_t ph = phase / s.phases_w, pw = phase % s.phases_w;
+    const int64_t first = b.col * g.stride_w + pw - g.pad_w;  // input column of plane column 0
+    int64_t lo = first < 0 ? min64(ceil_div(-first, g.stride_w), width) : 0;
+    int64_t hi = min64(max64(ceil_div(g.in_w - first, g.stride_w), lo), width);
+    for (int64_t r = r0; r < r1; ++r) {
+      const int64_t y = (b.row + r) * g.stride_h + ph - g.pad_h;
+      char* row = to + r * b.pitch * kRowBytes;
+      const bool outside = y < 0 || y >= g.in_h;
+      const int64_t from = outside ? width : lo, until = outside ? width : hi;
+      for (int p = 0; p < s.pieces; ++p) {
+        __builtin_memset(row + p * b.piece, 0, static_cast<size_t>(from * kRowBytes));
+        __builtin_memset(row + p * b.piece + until * kRowBytes, 0, static_cast<size_t>((width - until) * kRowBytes));
+      }
+      if (until <= from) continue;
+      const float* at = x + (y * g.in_w + first + from * g.stride_w) * kVec;
+      const Halves halves{at, live[1] > 0 ? plane * kVec : 0, g.stride_w * kVec, {live[0], live[1]}};
+      split_rows(s.pieces, halves, until - from, row + from * kRowBytes, b.piece);
+    }
+  }
+}
+
+struct Operands {
+  const float *w, *bias, *z;
+  float* y;
+};
+
+// Sums of a band on their way out; `first` is the position of row 0 of the job.
+struct Store {
+  const State& s;
+  const Band& b;
+  const Operands& o;
+  Finisher finish;
+  int64_t first, last;
+
+  static void run(const void* self, int64_t vec, int64_t at, float* sums) {
+    const Store* store = static_cast<const Store*>(self);
+    store->put(vec, store->first + at, sums);
+  }
+  void put(int64_t vec, int64_t from, float* sums) const {
+    const Geometry& g = s.g;
+    finish.activate(sums, kTileRows * kVec);
+    const int64_t plane = vec * g.out_h * g.out_w, end = min64(from + kTileRows, last);
+    int64_t row = b.rows == 1 ? 0 : from / b.pitch, col = from - row * b.pitch;
+    for (int64_t pos = from; pos < end; ++row, col = 0) {
+      const int64_t n = min64(b.cols - col, end - pos);
+      if (n > 0) {
+        const int64_t to = (plane + (b.row + row) * g.out_w + b.col + col) * kVec;
+        finish.vectors(sums + (pos - from) * kVec, o.z != nullptr ? o.z + to : nullptr, o.y + to, n);
+      }
+      pos += b.pitch - col;
+    }
+  }
+};
+
+// Panels [p0, p1) of the positions [first, last) of a band; first is a multiple of 32.
+void multiply(const State& s, const Band& b, const char* a, const Operands& o, int64_t first, int64_t last, int64_t p0,
+              int64_t p1, char* scratch) {
+  const Geometry& g = s.g;
+  int32_t offsets[kMaxTaps];
+  for (int64_t i = 0; i < g.kernel_h * g.kernel_w; ++i) {
+    const int64_t dy = i / g.kernel_w * g.dilation_h, dx = i % g.kernel_w * g.dilation_w;
+    const int64_t phase = dy % g.stride_h * s.phases_w + dx % g.stride_w;
+    offsets[i] = static_cast<int32_t>(phase * b.phase + (dy / g.stride_h * b.pitch + dx / g.stride_w) * kRowBytes);
+  }
+  const Store store{s, b, o, Finisher(s.epilogue), first, last};
+  PanelJob job;
+  job.pieces = s.pieces;
+  job.a = a + first * kRowBytes;
+  job.a_step = b.step;
+  job.a_piece = b.piece;
+  job.steps = s.steps;
+  job.taps = g.kernel_h * g.kernel_w;
+  job.offsets = offsets;
+  job.rows = last - first;
+  job.b = o.w;
+  job.columns = g.filters;
+  job.p0 = p0;
+  job.p1 = p1;
+  job.bias = o.bias;
+  job.finish = Store::run;
+  job.self = &store;
+  run_panels(job, scratch);
+}
+
+constexpr int64_t kTasksPerThread = 4, kTaskPanels = 4;
+
+Status run(const void* state, RunContext& c) {
+  const State& s = *static_cast<const State*>(state);
+  const Geometry& g = s.g;
+  const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
+  const Operands all{in(1), in(2), in(3), c.out[0]->as<float>()};
+  const int64_t images = g.batch * g.groups, panels = ceil_div(g.filters, kTilePanel);
+  const Pool serial = Pool::serial();
+  const Pool& pool = g.flops() < 4 * kAloneFlops ? serial : *c.pool;
+  const int64_t threads = pool.size(), bands = ceil_div(s.units, s.band);
+  const int64_t in_image = round_up(g.channels, kVec) * g.in_h * g.in_w, out_image = round_up(g.filters, kVec) * g.out_h * g.out_w;
+  const auto operands = [&](int64_t image) {
+    const int64_t group = image % g.groups;
+    return Operands{all.w + group * group_floats(s), all.bias != nullptr ? all.bias + group * g.filters : nullptr,
+                    all.z != nullptr ? all.z + image * out_image : nullptr, all.y + image * out_image};
+  };
+  int64_t positions;
+  const int64_t pieces_bytes = band_bytes(s, &positions);
+  const auto scratch = [&](int64_t thread) { return reinterpret_cast<char*>(c.thread_scratch + thread * c.thread_stride); };
+  if (threads == 1 || images * bands >= 2 * threads) {
+    // Bands are the tasks, each with pieces of its own.
+    pool.run(images * bands, [&](int64_t task, int thread) {
+      const Band b = band_at(s, bands, task % bands);
+      const float* x = in(0) + task / bands * in_image;
+      for (int64_t i = 0; i < s.steps; ++i) split_band(s, b, x, i, 0, b.rows + s.extra_h, scratch(thread));
+      multiply(s, b, scratch(thread), operands(task / bands), 0, b.positions, 0, panels, scratch(thread) + pieces_bytes);
+    });
+    return Status::kOk;
+  }
+  // One band after the other, its pieces for all threads.
+  for (int64_t i = 0; i < images * bands; ++i) {
+    const Band b = band_at(s, bands, i % bands);
+    const float* x = in(0) + i / bands * in_image;
+    const int64_t rows = b.rows + s.extra_h, parts = min64(rows, ceil_div(2 * threads, s.steps));
+    pool.run(s.steps * parts, [&](int64_t task, int) {
+      const int64_t part = task % parts;
+      split_band(s, b, x, task / parts, tile_begin(rows, parts, part), tile_begin(rows, parts, part + 1), scratch(0));
+    });
+    const int64_t pairs = ceil_div(b.positions, kPairRows), tasks = kTasksPerThread * threads;
+    const int64_t across = max64(1, min64(tasks, panels / kTaskPanels)), down = min64(pairs, ceil_div(tasks, across));
+    pool.run(across * down, [&](int64_t task, int thread) {
+      const int64_t col = task / down, part = task % down;
+      multiply(s, b, scratch(0), operands(i / bands), tile_begin(pairs, down, part) * kPairRows,
+               min64(tile_begin(pairs, down, part + 1) * kPairRows, b.positions), tile_begin(panels, across, col),
+               tile_begin(panels, across, col + 1), scratch(thread) + pieces_bytes);
+    });
+  }
+  return Status::kOk;
+}
+
+// Microseconds: products of tiles, the pieces of the input, and weights that pass.
+PN_COLD float cost(const KernelQuery& q) {
+  State s;
+  plan(q, &s);
+  const Geometry& g = s.g;
+  const int64_t images = g.batch * g.groups, bands = ceil_div(s.units, s.band);
+  const Band b = band_at(s, bands, 0);
+  const auto pairs = static_cast<double>(images * bands * ceil_div(b.positions, kPairRows));
+  const double products = tile_cost(s.pieces, pairs, depth(s), g.filters);
+  const double pieces = static_cast<double>(images * bands * b.step * s.steps / kRowBytes / s.pieces) * 0.008;
+  const double passed = static_cast<double>(g.groups * group_floats(s) * 4 * bands);
+  const double stream = passed / (group_floats(s) * 4 < q.target->l2_bytes / 2 ? 60e3 : 12e3);
+  const double out_bytes = static_cast<double>(q.out[0]->bytes());
+  return static_cast<float>((products > stream ? products : stream) + pieces + out_bytes * (s.epilogue.direct ? 2e-5 : 1.2e-4));
+}
+
+}  // namespace
+}  // namespace PN_TIER
+
+PN_KERNEL_TABLE(amx_conv)
+PN_KERNEL_ROWS(amx_conv) = {
+    {"f32_conv_amx_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare,
+     PN_TIER::run},
+};
+PN_KERNEL_COUNT(amx_conv);
+static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of a convolution");
+
+}  // namespace pyneo

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Matrix products of float32 on AMX, whose tiles multiply bfloat16.
+//
+// A number is the sum of bfloat16 pieces: three hold all 24 bits of a float32, two hold 16 or more. A product is the sum of the products of pieces that count: six of three pieces (the three left out are
+// below 2^-21 of it), three of two (error below 2^-14); sums are float32. With six, the result is as exact as
+// a chain of float32 multiply-adds, in 40 % of its time; with three, in 20 % (Henry, Tang, Heinecke: Leveraging the
+// bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations, ARITH 2019).
+//
+// A lies in rows of 32 values of k (64 bytes), each piece in a plane of its own, so that a tile of 16 rows is one
+// load with any step between them. B stays float32 in the package; a block of it becomes pieces while the one before is
+// used. What is infinite becomes NaN, as its pieces have no finite rest; what is denormal counts as zero.
+#pragma once
+
+#include "core/tensor.h"
+#include "kernels/gemm/tile.h"
+
+namespace pyneo {
+namespace PN_TIER {
+
+constexpr int kTileRows = 16;
+constexpr int64_t kDepth = 32;                  // values of k in a row of a tile
+constexpr int64_t kRowBytes = 64, kTileBytes = kTileRows * kRowBytes;
+constexpr int64_t kPairRows = 2 * kTileRows;    // rows of A that are used together
+constexpr int64_t kTilePanel = 2 * kVec;        // columns of a panel of B: two tiles side by side
+constexpr int64_t kBlockSteps = 16;             // most steps of 32 k of a block of B
+constexpr int64_t kMaxRows = 512;               // most rows of A of one run_panels
+constexpr int kMaxTaps = 64;
+
+// Vectors of the panel that begins `left` columns before the end.
+constexpr int tile_vecs(int64_t left) { return left <= kVec ? 1 : 2; }
+// Floats of B for `depth` steps: [panel][step][vector][k % 16][k / 16][column].
+static inline int64_t tile_floats(int64_t depth, int64_t columns) { return depth * kDepth * round_up(columns, kVec); }
+// Place of (k, column) of a step in a panel. In pieces, k and k + 16 lie side by side.
+static inline int64_t tile_place(int64_t k, int64_t column) {
+  return (column / kVec * kTileRows + k % kVec) * kDepth + k / kVec * kVec + column % kVec;
+}
+
+// Configures the tiles of this thread while it lives: all have 16 rows of 64 bytes.
+class TileScope {
+ public:
+  TileScope();
+  ~TileScope();
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+};
+
+// n rows of pieces of 32 values: 16 at x + i * step, of which live[0] exist, and live[1] at x + second + i * step.
+struct Halves {
+  const float* x;
+  int64_t second, step;
+  int live[2];
+};
+void split_rows(int pieces, const Halves& h, int64_t n, char* to, int64_t piece);
+
+// Rows [0, rows) of A by panels [p0, p1) of B. Steps in bytes.
+struct PanelJob {
+  int pieces;
+  const char* a;
+  int64_t a_step, a_piece;      // from one block of 32 k, one piece to the next; rows are 64 bytes apart
+  int64_t steps, taps;          // the reduction index is (step, tap)
+  const int32_t* offsets;       // of the taps
+  int64_t rows;
+  const float* b;               // packed
+  int64_t columns, p0, p1;
+  const float* bias;            // [columns] or nullptr
+  float bias_scale = 1;
+  int64_t bias_step = 1;        // 0: one number for all columns
+  // Takes finished sums: a vector of columns of up to 16 rows from `at` on.
+  void (*finish)(const void* self, int64_t vec, int64_t at, float* sums);
+  const void* self;
+};
+// Bytes of scratch that run_panels wants.
+int64_t panel_scratch(int pieces, int64_t depth, int64_t rows);
+void run_panels(const PanelJob& job, char* scratch);
+
+// Pieces that a node asks for: attribute "pieces", three unless told.
+static inline int read_pieces(const Attrs& attrs) { return attrs.i64("pieces", 3) == 2 ? 2 : 3; }
+// Microseconds of `pairs` pairs of tiles of rows by `columns`.
+static inline double tile_cost(int pieces, double pairs, int64_t depth, int64_t columns) {
+  const auto vecs = static_cast<double>(ceil_div(columns, int64_t{kVec}));
+  return pairs * vecs * (static_cast<double>(depth) * (pieces == 3 ? 0.074 : 0.038) + 0.03);
+}
+
+}  // namespace PN_TIER
+}  // namespace pyneo
