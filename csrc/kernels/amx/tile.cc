@@ -15,29 +15,6 @@ struct alignas(64) Config {
 static_assert(sizeof(Config) == 64, "as the instruction reads it");
 const Config kConfig;
 
-typedef uint32_t VU __attribute__((vector_size(64)));
-
-// 32 values as a row of each piece, x[i] beside y[i]. Three pieces are cut off: 8, 8 and 8 bits. Of two the first
-// is rounded (halves away from zero), so that the second, with a sign of its own, holds a bit more.
-template <int kPieces>
-PN_INLINE void split(VF x, VF y, char* to, int64_t piece) {
-  const auto bits = [](VF v) __attribute__((always_inline)) { return reinterpret_cast<VI>(v); };
-  const VI high = splat_i(static_cast<int32_t>(0xffff0000u));
-  PN_UNROLL for (int p = 0; p < kPieces; ++p, to += piece) {
-    VI a = bits(x), b = bits(y);
-    if (kPieces == 2 && p == 0) {
-      a += 0x8000;
-      b += 0x8000;
-    }
-    const VI low = reinterpret_cast<VI>(reinterpret_cast<VU>(a) >> 16);
-    *reinterpret_cast<VIu*>(to) = (b & high) | (low & ~high);
-    if (p + 1 < kPieces) {
-      x -= reinterpret_cast<VF>(a & high);
-      y -= reinterpret_cast<VF>(b & high);
-    }
-  }
-}
-
 template <int kPieces>
 void split_all(const Halves& h, int64_t n, char* to, int64_t piece) {
   const float *x = h.x, *y = h.x + h.second;
@@ -76,17 +53,6 @@ template <int kPieces>
 __attribute__((noinline)) void call_split_ahead(Ahead* b, int64_t n) {
   split_ahead<kPieces>(b, n);
 }
-
-// Part of a job's reduction for a pair of tiles.
-struct Part {
-  const char* a[2];           // with the steps in front added
-  int64_t depth, first_tap;
-  const char* b;
-  const char* from;           // sums, or a row of biases with from_row 0: [tile][vector][row][16]
-  int64_t from_tile, from_vec, from_row;
-  char* to;
-  int64_t ahead_rows;         // of the next block, to be split behind each product
-};
 
 // Sums that are ready. They go out, a tile at a time, while the next pair multiplies.
 struct Pending {
@@ -181,6 +147,15 @@ void run_part(const PanelJob& j, const Part& s, Ahead* next, Pending* ready) {
 }
 
 template <int kPieces>
+PN_INLINE void run_pair(const PanelJob& j, const Part& s, int tiles, int vecs, Ahead* next, Pending* ready) {
+  if (tiles == 2) {
+    vecs == 2 ? run_part<kPieces, 2, 2>(j, s, next, ready) : run_part<kPieces, 2, 1>(j, s, next, ready);
+  } else {
+    vecs == 2 ? run_part<kPieces, 1, 2>(j, s, next, ready) : run_part<kPieces, 1, 1>(j, s, next, ready);
+  }
+}
+
+template <int kPieces>
 void run_job(const PanelJob& j, char* scratch) {
   const int64_t depth = j.steps * j.taps, blocks = ceil_div(depth, kBlockSteps), pairs = ceil_div(j.rows, kPairRows);
   const int64_t buffer = (depth < kBlockSteps ? depth : kBlockSteps) * kPieces * 2 * kTileBytes;
@@ -223,11 +198,7 @@ void run_job(const PanelJob& j, char* scratch) {
         part.from_vec = i > 0 ? kTileBytes : kVec * 4;
         part.from_row = i > 0 ? kRowBytes : 0;
         part.to = kept;
-        if (tiles == 2) {
-          vecs == 2 ? run_part<kPieces, 2, 2>(j, part, &next, &ready) : run_part<kPieces, 2, 1>(j, part, &next, &ready);
-        } else {
-          vecs == 2 ? run_part<kPieces, 1, 2>(j, part, &next, &ready) : run_part<kPieces, 1, 1>(j, part, &next, &ready);
-        }
+        run_pair<kPieces>(j, part, tiles, vecs, &next, &ready);
         if (i + 1 == blocks) ready = Pending{reinterpret_cast<float*>(kept), p, at, tiles, vecs};
       }
       call_split_ahead<kPieces>(&next, next.left);
@@ -253,6 +224,15 @@ int64_t panel_scratch(int pieces, int64_t depth, int64_t rows) {
 void run_panels(const PanelJob& job, char* scratch) {
   const TileScope tiles;
   job.pieces == 3 ? run_job<3>(job, scratch) : run_job<2>(job, scratch);
+}
+
+void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs) {
+  Ahead none{nullptr, nullptr, 0, 1, 0};
+  Pending calls;
+  calls.sums = reinterpret_cast<float*>(part.to);
+  calls.tiles = static_cast<int>(part.depth * 6);
+  calls.vecs = 1;
+  run_pair<3>(job, part, tiles, vecs, &none, &calls);
 }
 
 }  // namespace PN_TIER

@@ -14,6 +14,7 @@
 
 #include "core/tensor.h"
 #include "kernels/gemm/tile.h"
+#include "simd/math.h"
 
 namespace pyneo {
 namespace PN_TIER {
@@ -45,6 +46,27 @@ class TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
+// 32 values as a row of each piece, x[i] beside y[i]. Three pieces are cut off: 8, 8 and 8 bits. Of two the first
+// is rounded (halves away from zero), so that the second, with a sign of its own, holds a bit more.
+template <int kPieces>
+PN_INLINE void split(VF x, VF y, char* to, int64_t piece) {
+  const auto bits = [](VF v) __attribute__((always_inline)) { return reinterpret_cast<VI>(v); };
+  const VI high = splat_i(static_cast<int32_t>(0xffff0000u));
+  PN_UNROLL for (int p = 0; p < kPieces; ++p, to += piece) {
+    VI a = bits(x), b = bits(y);
+    if (kPieces == 2 && p == 0) {
+      a += 0x8000;
+      b += 0x8000;
+    }
+    const VI low = reinterpret_cast<VI>(reinterpret_cast<VU>(a) >> 16);
+    *reinterpret_cast<VIu*>(to) = (b & high) | (low & ~high);
+    if (p + 1 < kPieces) {
+      x -= reinterpret_cast<VF>(a & high);
+      y -= reinterpret_cast<VF>(b & high);
+    }
+  }
+}
+
 // n rows of pieces of 32 values: 16 at x + i * step, of which live[0] exist, and live[1] at x + second + i * step.
 struct Halves {
   const float* x;
@@ -73,6 +95,20 @@ struct PanelJob {
 // Bytes of scratch that run_panels wants.
 int64_t panel_scratch(int pieces, int64_t depth, int64_t rows);
 void run_panels(const PanelJob& job, char* scratch);
+
+// Part of a job's reduction for a pair of tiles.
+struct Part {
+  const char* a[2];             // with the steps in front added
+  int64_t depth, first_tap;
+  const char* b;
+  const char* from;             // sums, or a row of biases with from_row 0: [tile][vector][row][16]
+  int64_t from_tile, from_vec, from_row;
+  char* to;
+  int64_t ahead_rows;           // of the next block, to be split behind each product
+};
+// One part of `tiles` by `vecs`, three pieces, with B in pieces already: [step][piece][vector]. job.finish is called
+// behind each of the 6 * depth products, for what the vector units shall do meanwhile.
+void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs);
 
 // Pieces that a node asks for: attribute "pieces", three unless told.
 static inline int read_pieces(const Attrs& attrs) { return attrs.i64("pieces", 3) == 2 ? 2 : 3; }
