@@ -13,7 +13,6 @@ struct alignas(64) Config {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 static_assert(sizeof(Config) == 64, "as the instruction reads it");
-const Config kConfig;
 
 template <int kPieces>
 void split_all(const Halves& h, int64_t n, char* to, int64_t piece) {
@@ -69,38 +68,48 @@ struct Pending {
 
  private:
   void finish_one(const PanelJob& j) {
-    j.finish(j.self, panel * 2 + vec, at + tile * kTileRows, sums + (tile * 2 + vec) * kTileRows * kVec);
+    float* const from = sums + (tile * 2 + vec) * kTileRows * kVec;
+    if (vecs == 1) {
+      for (int64_t i = 0; i < kTileRows * kVec; i += kVec) store(from + i, load(from + i) + load(from + kTileRows * kVec + i));
+    }
+    j.finish(j.self, panel * 2 + vec, at + tile * kTileRows, from);
     if (++vec < vecs) return;
     vec = 0;
     if (++tile == tiles) sums = nullptr;
   }
 };
 
-// Sums in tiles 0 to 3, A in 4 and 5, B in 6 and 7.
+// Sums in tiles 0 to 3, A in 4 and 5, B in 6 and 7. A single vector has its sums in two parts, which take turns: a
+// product waits for 52 cycles for the one before it in the same tile.
 template <int kPieces, int kTiles, int kVecs>
 void run_part(const PanelJob& j, const Part& s, Ahead* next, Pending* ready) {
   // What was stored stays in front of the loads, which GCC takes for no access to memory.
   asm volatile("" ::: "memory");
   _tile_loadd(0, s.from, s.from_row);
-  if (kVecs == 2) _tile_loadd(1, s.from + s.from_vec, s.from_row);
+  _tile_loadd(1, s.from + s.from_vec, s.from_row);
   if (kTiles == 2) _tile_loadd(2, s.from + s.from_tile, s.from_row);
-  if (kTiles == 2 && kVecs == 2) _tile_loadd(3, s.from + s.from_tile + s.from_vec, s.from_row);
+  if (kTiles == 2) _tile_loadd(3, s.from + s.from_tile + s.from_vec, s.from_row);
   const char *a0 = s.a[0], *a1 = s.a[1], *b = s.b;
   const char *p = nullptr, *q = nullptr;
   const auto load_a = [&](int64_t at) __attribute__((always_inline)) {
-    _tile_loadd(4, p + at, kRowBytes);
-    if (kTiles == 2) _tile_loadd(5, q + at, kRowBytes);
+    _tile_loadd(4, p + at, j.a_row);
+    if (kTiles == 2) _tile_loadd(5, q + at, j.a_row);
   };
   const auto load_b = [&](int64_t piece) __attribute__((always_inline)) {
     _tile_loadd(6, b + piece * kVecs * kTileBytes, kRowBytes);
     if (kVecs == 2) _tile_loadd(7, b + (piece * kVecs + 1) * kTileBytes, kRowBytes);
   };
   // The vector units have time for other things: a part of them behind every product.
-  const auto multiply = [&]() __attribute__((always_inline)) {
-    _tile_dpbf16ps(0, 4, 6);
-    if (kVecs == 2) _tile_dpbf16ps(1, 4, 7);
-    if (kTiles == 2) _tile_dpbf16ps(2, 5, 6);
-    if (kTiles == 2 && kVecs == 2) _tile_dpbf16ps(3, 5, 7);
+  const auto multiply = [&](bool turn = false) __attribute__((always_inline)) {
+    if (kVecs == 1 && turn) {
+      _tile_dpbf16ps(1, 4, 6);
+      if (kTiles == 2) _tile_dpbf16ps(3, 5, 6);
+    } else {
+      _tile_dpbf16ps(0, 4, 6);
+      if (kVecs == 2) _tile_dpbf16ps(1, 4, 7);
+      if (kTiles == 2) _tile_dpbf16ps(2, 5, 6);
+      if (kTiles == 2 && kVecs == 2) _tile_dpbf16ps(3, 5, 7);
+    }
     if (kPieces == 3 && kTiles == 2 && kVecs == 2) {  // the usual one: a call would cost a tenth
       split_ahead<kPieces>(next, s.ahead_rows);
     } else {
@@ -124,26 +133,26 @@ void run_part(const PanelJob& j, const Part& s, Ahead* next, Pending* ready) {
     multiply();
     if (kPieces == 3) {
       load_a(piece);
-      multiply();
+      multiply(true);
       load_b(1);
       multiply();
       load_a(0);
-      multiply();
+      multiply(true);
       load_b(0);
       multiply();
       load_b(2);
     } else {
       load_a(0);
-      multiply();
+      multiply(true);
       load_b(1);
     }
-    multiply();
+    multiply(kPieces == 3);
   }
   ready->rest(j);
   _tile_stored(0, s.to, kRowBytes);
-  if (kVecs == 2) _tile_stored(1, s.to + kTileBytes, kRowBytes);
+  _tile_stored(1, s.to + kTileBytes, kRowBytes);
   if (kTiles == 2) _tile_stored(2, s.to + 2 * kTileBytes, kRowBytes);
-  if (kTiles == 2 && kVecs == 2) _tile_stored(3, s.to + 3 * kTileBytes, kRowBytes);
+  if (kTiles == 2) _tile_stored(3, s.to + 3 * kTileBytes, kRowBytes);
 }
 
 template <int kPieces>
@@ -191,8 +200,10 @@ void run_job(const PanelJob& j, char* scratch) {
         const int64_t at = pair * kPairRows;
         const int tiles = j.rows - at <= kTileRows ? 1 : 2;
         char* const kept = sums + (blocks > 1 ? pair : pair % 2) * 4 * kTileBytes;
-        part.a[0] = j.a + d0 / j.taps * j.a_step + at * kRowBytes;
-        part.a[1] = part.a[0] + kTileBytes;
+        for (int t = 0; t < tiles; ++t) {
+          const int64_t start = j.starts != nullptr ? j.starts[at / kTileRows + t] : (at + t * kTileRows) * j.a_row;
+          part.a[t] = j.a + d0 / j.taps * j.a_step + start;
+        }
         part.from = i > 0 ? kept : reinterpret_cast<const char*>(bias);
         part.from_tile = i > 0 ? 2 * kTileBytes : 0;
         part.from_vec = i > 0 ? kTileBytes : kVec * 4;
@@ -209,7 +220,12 @@ void run_job(const PanelJob& j, char* scratch) {
 
 }  // namespace
 
-TileScope::TileScope() { _tile_loadconfig(&kConfig); }
+TileScope::TileScope(int pairs) {
+  Config config;
+  config.row_bytes[4] = config.row_bytes[5] = static_cast<uint16_t>(pairs * 4);
+  config.rows[6] = config.rows[7] = static_cast<uint8_t>(pairs);
+  _tile_loadconfig(&config);
+}
 TileScope::~TileScope() { _tile_release(); }
 
 void split_rows(int pieces, const Halves& h, int64_t n, char* to, int64_t piece) {
@@ -222,7 +238,7 @@ int64_t panel_scratch(int pieces, int64_t depth, int64_t rows) {
 }
 
 void run_panels(const PanelJob& job, char* scratch) {
-  const TileScope tiles;
+  const TileScope tiles(job.pairs);
   job.pieces == 3 ? run_job<3>(job, scratch) : run_job<2>(job, scratch);
 }
 

@@ -37,10 +37,10 @@ static inline int64_t tile_place(int64_t k, int64_t column) {
   return (column / kVec * kTileRows + k % kVec) * kDepth + k / kVec * kVec + column % kVec;
 }
 
-// Configures the tiles of this thread while it lives: all have 16 rows of 64 bytes.
+// Configures the tiles of this thread while it lives: 16 rows of 64 bytes, and `pairs` values of 4 bytes in a row of A.
 class TileScope {
  public:
-  TileScope();
+  explicit TileScope(int pairs);
   ~TileScope();
   TileScope(const TileScope&) = delete;
   TileScope& operator=(const TileScope&) = delete;
@@ -79,7 +79,10 @@ void split_rows(int pieces, const Halves& h, int64_t n, char* to, int64_t piece)
 struct PanelJob {
   int pieces;
   const char* a;
-  int64_t a_step, a_piece;      // from one block of 32 k, one piece to the next; rows are 64 bytes apart
+  int64_t a_step, a_piece;      // from one block of 32 k, one piece to the next
+  int64_t a_row = kRowBytes;    // from one row to the next
+  const int32_t* starts = nullptr;  // of each 16 rows, where they do not all lie at equal steps
+  int pairs = 16;               // pairs of k in use in a row of A: none reads more
   int64_t steps, taps;          // the reduction index is (step, tap)
   const int32_t* offsets;       // of the taps
   int64_t rows;
