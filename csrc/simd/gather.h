@@ -25,7 +25,7 @@ PN_INLINE VF gather(const float* p, VI at) {
   return v;
 }
 #endif
-PN_INLINE VI gather_i(const int32_t* p, VI at) { return reinterpret_cast<VI>(gather(reinterpret_cast<const float*>(p), at)); }
+PN_INLINE VI gather_i(const int32_t* p, VI at) { return cast<VI>(gather(reinterpret_cast<const float*>(p), at)); }
 // Whether every lane of a comparison is false.
 PN_INLINE bool none(VI mask) {
 #if PN_GATHER && PN_VEC == 16

@@ -24,9 +24,8 @@
 namespace pyneo {
 namespace PN_TIER {
 
-typedef uint32_t VU __attribute__((vector_size(PN_VEC * 4)));
-PN_INLINE VU as_bits(VF v) { return reinterpret_cast<VU>(v); }
-PN_INLINE VF as_float(VU v) { return reinterpret_cast<VF>(v); }
+PN_INLINE VU as_bits(VF v) { return cast<VU>(v); }
+PN_INLINE VF as_float(VU v) { return cast<VF>(v); }
 
 PN_INLINE VF vabs(VF x) { return as_float(as_bits(x) & 0x7fffffffu); }
 // The sign of `s` on the magnitude of `x`.
@@ -69,7 +68,7 @@ PN_INLINE VF vexp(VF x) {
       0xffff, reinterpret_cast<__m512>(1.0f + r.q), reinterpret_cast<__m512>(r.n)));
 #else
   // 2^n in two factors, as one would leave the exponent's range at both ends.
-  const VU half = reinterpret_cast<VU>(reinterpret_cast<VI>(r.i) >> 1);
+  const VU half = cast<VU>(cast<VI>(r.i) >> 1);
   return (1.0f + r.q) * as_float((half + 127u) << 23) * as_float((r.i - half + 127u) << 23);
 #endif
 }
@@ -84,9 +83,9 @@ PN_INLINE VF vlog(VF x) {
   const VI tiny = x < 1.17549435e-38f;
   const VF y = select(tiny, x * 8388608.0f, x);
   const VU bits = as_bits(y) - 0x3f3504f3u;  // exponent steps at sqrt(1/2)
-  const VI exponent = reinterpret_cast<VI>(bits) >> 23;
+  const VI exponent = cast<VI>(bits) >> 23;
   const VF e = to_float(exponent + (tiny & -23));
-  const VF f = as_float(as_bits(y) - (reinterpret_cast<VU>(exponent) << 23)) - 1.0f;
+  const VF f = as_float(as_bits(y) - (cast<VU>(exponent) << 23)) - 1.0f;
   VF p = f * -0.076230295f + 0.129139155f;
   p = p * f - 0.132471025f;
   p = p * f + 0.141806692f;

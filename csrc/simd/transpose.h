@@ -16,6 +16,24 @@ namespace PN_TIER {
 #define PN_LANES(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
 #endif
 
+#if PN_PAIRS
+template <int S>
+PN_INLINE void swap_squares(VF& a, VF& b) {
+  if constexpr (S == 4) {
+    const VF::Half h = a.hi;
+    a.hi = b.lo;
+    b.lo = h;
+  } else {
+    const auto swap = [](VF::Half& p, VF::Half& q) __attribute__((always_inline)) {
+      const VF::Half low = S == 1 ? __builtin_shufflevector(p, q, 0, 4, 2, 6) : __builtin_shufflevector(p, q, 0, 1, 4, 5);
+      q = S == 1 ? __builtin_shufflevector(p, q, 1, 5, 3, 7) : __builtin_shufflevector(p, q, 2, 3, 6, 7);
+      p = low;
+    };
+    swap(a.lo, b.lo);
+    swap(a.hi, b.hi);
+  }
+}
+#else
 template <int S>
 PN_INLINE void swap_squares(VF& a, VF& b) {
 #define PN_LOW(l) ((l) & S ? kVec + (l)-S : (l))
@@ -27,6 +45,7 @@ PN_INLINE void swap_squares(VF& a, VF& b) {
   a = low;
   b = high;
 }
+#endif
 
 template <int S>
 PN_INLINE void swap_round(VF* r) {

@@ -23,15 +23,7 @@ struct State {
 };
 
 // The larger one; NaN wins and stays.
-PN_INLINE VF larger(VF a, VF v) {
-#if PN_VEC == 8 && !defined(__AVX2__)  // in halves, as vmax
-  VHalf *p = reinterpret_cast<VHalf*>(&a), *q = reinterpret_cast<VHalf*>(&v);
-  for (int i = 0; i < 2; ++i) p[i] = ((p[i] != p[i]) | (p[i] >= q[i])) ? p[i] : q[i];
-  return a;
-#else
-  return select((v > a) | (v != v), v, a);
-#endif
-}
+PN_INLINE VF larger(VF a, VF v) { return select((v > a) | (v != v), v, a); }
 
 // Columns: lanes stay apart. Four running results hide the latency of the additions.
 template <Kind kind>
@@ -136,8 +128,7 @@ __attribute__((noinline)) VI first_of(const float* x, int64_t length, int64_t st
     p -= step;
     k -= 1;
     const VF v = lanes == kVec ? load(p) : load_n(p, lanes);
-    const VI found = (v == best) | (v != v);
-    at = (k & found) | (at & ~found);
+    at = select((v == best) | (v != v), k, at);
   }
   return at;
 }

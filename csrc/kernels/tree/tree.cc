@@ -20,8 +20,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-typedef uint32_t VU __attribute__((vector_size(PN_VEC * 4)));
-
 constexpr int64_t kFew = 5;        // fewer rows than this walk one by one
 constexpr int64_t kMostTiles = 16;  // of a block
 constexpr int64_t kBlockBytes = 24 << 10;
@@ -50,7 +48,7 @@ void load_tiles(const int32_t* slots, int64_t count, const float* x, int64_t fea
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int32_t live = static_cast<int32_t>(rows - tile * kVec);
     VI lanes = lane_numbers();
-    lanes = lanes < splat_i(live) ? lanes : splat_i(live - 1);
+    lanes = select(lanes < splat_i(live), lanes, splat_i(live - 1));
     const VI row = lanes * splat_i(static_cast<int32_t>(features));
     for (int64_t s = 0; s < count; ++s, to += kVec) {
       const int32_t f = slots[s];
@@ -219,7 +217,7 @@ PN_INLINE void walk_tiles(const Tree& tree, const uint32_t* body, const Block& b
   const auto step = [&](VI i, const float* x) {
     const VI k = gather_i(link, i + i);
     const VF v = gather(x, (k & slots) * splat_i(kVec) + lanes);
-    const VI child = __builtin_convertvector(reinterpret_cast<VU>(k) >> bits, VI);
+    const VI child = cast<VI>(cast<VU>(k) >> bits);
     return child + 1 + (v <= gather(split, i + i));
   };
   for (uint32_t n = 0; n < tree.steps; ++n) {
