@@ -223,6 +223,8 @@ void multiply(const State& s, const Band& b, const char* a, const Operands& o, i
   job.offsets = offsets;
   job.rows = last - first;
   job.b = o.w;
+  job.b_depth = depth(s);
+  job.b_first = 0;
   job.columns = g.filters;
   job.p0 = p0;
   job.p1 = p1;
@@ -290,8 +292,8 @@ PN_COLD float cost(const KernelQuery& q) {
   const Geometry& g = s.g;
   const int64_t images = g.batch * g.groups, bands = ceil_div(s.units, s.band);
   const Band b = band_at(s, bands, 0);
-  const auto pairs = static_cast<double>(images * bands * ceil_div(b.positions, kPairRows));
-  const double products = tile_cost(s.pieces, pairs, depth(s), g.filters);
+  const double pairs = static_cast<double>(ceil_div(b.positions, int64_t{kTileRows})) * 0.5;
+  const double products = tile_cost(s.pieces, images * bands, pairs, depth(s), g.filters);
   const double pieces = static_cast<double>(images * bands * b.step * s.steps / kRowBytes / s.pieces) * 0.008;
   const double passed = static_cast<double>(g.groups * group_floats(s) * 4 * bands);
   const double stream = passed / (group_floats(s) * 4 < q.target->l2_bytes / 2 ? 60e3 : 12e3);

@@ -175,7 +175,7 @@ void run_job(const PanelJob& j, char* scratch) {
     const int64_t p = j.p0 + i / blocks, d0 = tile_begin(depth, blocks, i % blocks);
     const int vecs = vecs_at(p);
     const int64_t n = p < j.p1 ? tile_begin(depth, blocks, i % blocks + 1) - d0 : 0;
-    return Ahead{j.b + p * kTilePanel * depth * kDepth + d0 * vecs * kVec * kDepth, scratch + parity * buffer,
+    return Ahead{j.b + (p * kTilePanel * j.b_depth + (j.b_first + d0) * vecs * kVec) * kDepth, scratch + parity * buffer,
                  n * vecs * kTileRows, int64_t{vecs} * kTileRows, 0};
   };
   Ahead next = block_at(0, 0);

@@ -2,10 +2,11 @@
 //
 // Matrix products of float32 on AMX, whose tiles multiply bfloat16.
 //
-// A number is the sum of bfloat16 pieces: three hold all 24 bits of a float32, two hold 16 or more. A product is the sum of the products of pieces that count: six of three pieces (the three left out are
-// below 2^-21 of it), three of two (error below 2^-14); sums are float32. With six, the result is as exact as
-// a chain of float32 multiply-adds, in 40 % of its time; with three, in 20 % (Henry, Tang, Heinecke: Leveraging the
-// bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations, ARITH 2019).
+// A number is the sum of bfloat16 pieces: three hold all 24 bits of a float32, two hold 16 or more. A product is the
+// sum of the products of pieces that count: six of three pieces (the three left out are below 2^-21 of it), three of
+// two (error below 2^-14); sums are float32. With six, the result is as exact as a chain of float32 multiply-adds
+// (Henry, Tang, Heinecke: Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+// Computations, ARITH 2019).
 //
 // A lies in rows of 32 values of k (64 bytes), each piece in a plane of its own, so that a tile of 16 rows is one
 // load with any step between them. B stays float32 in the package; a block of it becomes pieces while the one before is
@@ -47,7 +48,8 @@ class TileScope {
 };
 
 // 32 values as a row of each piece, x[i] beside y[i]. Three pieces are cut off: 8, 8 and 8 bits. Of two the first
-// is rounded (halves away from zero), so that the second, with a sign of its own, holds a bit more.
+// is rounded (halves away from zero), so that the second, with a sign of its own, holds a bit more; and the second
+// is cut off after the addition of half a place on average, which leaves NaN what it is.
 template <int kPieces>
 PN_INLINE void split(VF x, VF y, char* to, int64_t piece) {
   const auto bits = [](VF v) __attribute__((always_inline)) { return reinterpret_cast<VI>(v); };
@@ -63,6 +65,10 @@ PN_INLINE void split(VF x, VF y, char* to, int64_t piece) {
     if (p + 1 < kPieces) {
       x -= reinterpret_cast<VF>(a & high);
       y -= reinterpret_cast<VF>(b & high);
+      if (kPieces == 2) {
+        x += x * 0.0027f;
+        y += y * 0.0027f;
+      }
     }
   }
 }
@@ -86,7 +92,8 @@ struct PanelJob {
   int64_t steps, taps;          // the reduction index is (step, tap)
   const int32_t* offsets;       // of the taps
   int64_t rows;
-  const float* b;               // packed
+  const float* b;               // packed, whole
+  int64_t b_depth, b_first;     // steps x taps of it, and which of them is the job's first
   int64_t columns, p0, p1;
   const float* bias;            // [columns] or nullptr
   float bias_scale = 1;
@@ -115,10 +122,13 @@ void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs);
 
 // Pieces that a node asks for: attribute "pieces", three unless told.
 static inline int read_pieces(const Attrs& attrs) { return attrs.i64("pieces", 3) == 2 ? 2 : 3; }
-// Microseconds of `pairs` pairs of tiles of rows by `columns`.
-static inline double tile_cost(int pieces, double pairs, int64_t depth, int64_t columns) {
-  const auto vecs = static_cast<double>(ceil_div(columns, int64_t{kVec}));
-  return pairs * vecs * (static_cast<double>(depth) * (pieces == 3 ? 0.074 : 0.038) + 0.03);
+// Microseconds of `bands` times `pairs` pairs of tiles of rows by `columns`. AMX is two to five times as fast as vectors
+// while the core's other thread rests, and three to four times slower than that while it works: costs are the
+// geometric mean of both.
+static inline double tile_cost(int pieces, int64_t bands, double pairs, int64_t depth, int64_t columns) {
+  const auto blocks = static_cast<double>(bands * ceil_div(columns, int64_t{kVec})), steps = static_cast<double>(depth);
+  const double split = steps * kTileRows * (pairs < 4 ? 0.005 : 0.003);
+  return blocks * (pairs * (steps * (pieces == 3 ? 0.15 : 0.085) + 0.06) + split);
 }
 
 }  // namespace PN_TIER

@@ -4,10 +4,9 @@
 //
 // A panel of B is the outer loop and tiles of rows of A the inner one, in blocks of rows that stay in
 // L2, so that B passes once for every block and, where A fits, once altogether.
+#include "kernels/gemm/constant.h"
 #include "kernels/gemm/partition.h"
 #include "kernels/gemm/rows.h"
-#include "kernels/kernel.h"
-#include "ops/matmul.h"
 
 namespace pyneo {
 namespace PN_TIER {
@@ -20,84 +19,47 @@ constexpr int64_t kTaskTiles = 4;       // least tiles of rows of a task
 constexpr double kAloneWork = 1e6;
 
 struct State {
-  int64_t m, n, k;
+  Product p;
   int64_t block_rows;    // rows of A that are used together
-  bool one_bias;         // the same bias for every column
-  float bias_scale;
-  Epilogue epilogue;
 };
 
-int64_t panels(const State& s) { return ceil_div(s.n, kRowPanel); }
+int64_t panels(const Product& s) { return ceil_div(s.n, kRowPanel); }
 // Columns of B as stored: the last panel is as narrow as its vectors allow.
-int64_t stored_columns(const State& s) {
+int64_t stored_columns(const Product& s) {
   const int64_t last = s.n - (panels(s) - 1) * kRowPanel;
   return (panels(s) - 1) * kRowPanel + panel_vecs(last) * kVec;
 }
 
-// Shapes of an accepted query, without what is not packed.
-bool read_shape(const KernelQuery& q, bool gemm, State* s) {
-  const Shape &a = q.in[0]->shape, &b = q.in[1]->shape;
-  const bool transposed = gemm && q.attrs.i64("transB", 0) != 0;
-  if (b.rank != 2 || a.rank < 1) return false;
-  s->k = b[transposed ? 1 : 0];
-  s->n = b[transposed ? 0 : 1];
-  s->m = a.product(0, a.rank - 1);
-  return a[a.rank - 1] == s->k;
-}
-
-bool plain_f32(const TensorDesc* t) { return t->dtype == DType::kF32 && t->layout == Layout::kPlain; }
-
-bool accepts_operands(const KernelQuery& q, bool gemm) {
-  for (int i = 0; i < q.n_in; ++i) {
-    if (q.has(i) && (i == 1 ? q.in[1]->dtype != DType::kF32 : !plain_f32(q.in[i]))) return false;
-  }
-  State s;
-  return plain_f32(q.out[0]) && read_shape(q, gemm, &s) && s.m > 0 && s.n > 0 && s.k > 0;
-}
-bool accepts_matmul(const KernelQuery& q) { return accepts_operands(q, false); }
-bool accepts_gemm(const KernelQuery& q) {
-  if (!accepts_operands(q, true) || q.attrs.i64("transA", 0) != 0) return false;
-  if (!q.has(2)) return true;
-  const Shape& c = q.in[2]->shape;  // one row, or one number
-  return c.rank < 2 || c[0] == 1;
-}
-
-void plan(const KernelQuery& q, bool gemm, State* s) {
-  read_shape(q, gemm, s);
-  s->epilogue.read(q.attrs, gemm ? "Gemm" : "MatMul");
-  s->bias_scale = gemm ? q.attrs.f32("beta", 1) : 1;
-  s->one_bias = q.has(2) && q.in[2]->shape.elements() == 1;
-  const int64_t rows = q.target->l2_bytes / 4 * 3 / (s->k * 4), least = 16 * kRowTile;
-  s->block_rows = rows < least ? least : rows;
-}
+template <bool kGemm>
+bool accepts(const KernelQuery& q) { return accepts_product(q, kGemm); }
 
 template <bool kGemm>
 Status prepare(const KernelQuery& q, void* state) {
-  plan(q, kGemm, static_cast<State*>(state));
+  State* s = static_cast<State*>(state);
+  read_product(q, kGemm, &s->p);
+  const int64_t rows = q.target->l2_bytes / 4 * 3 / (s->p.k * 4), least = 16 * kRowTile;
+  s->block_rows = rows < least ? least : rows;
   return Status::kOk;
 }
 
 template <bool kGemm>
 int64_t packed_bytes(const KernelQuery& q) {
-  State s;
-  read_shape(q, kGemm, &s);
+  Product s;
+  read_product_shape(q, kGemm, &s);
   return s.k * stored_columns(s) * 4;
 }
 
-// [panel][k][column]; the last panel is one or two vectors wide if that does. Gemm's alpha goes into B.
+// [panel][k][column]; the last panel is one or two vectors wide if that does.
 template <bool kGemm>
 void pack(const KernelQuery& q, const void* plain, void* packed) {
-  State s;
-  read_shape(q, kGemm, &s);
-  const bool transposed = kGemm && q.attrs.i64("transB", 0) != 0;
-  const float alpha = kGemm ? q.attrs.f32("alpha", 1) : 1;
-  const int64_t row = transposed ? 1 : s.n, col = transposed ? s.k : 1;
-  const float* b = static_cast<const float*>(plain);
+  Product s;
+  read_product_shape(q, kGemm, &s);
+  const ConstantB b = constant_b(q, kGemm, s, plain);
   float* to = static_cast<float*>(packed);
   for (int64_t n0 = 0; n0 < s.n; n0 += kRowPanel) {
     const int64_t live = s.n - n0 < kRowPanel ? s.n - n0 : kRowPanel, width = panel_vecs(live) * kVec;
     for (int64_t k = 0; k < s.k; ++k, to += width) {
-      for (int64_t j = 0; j < live; ++j) to[j] = alpha * b[k * row + (n0 + j) * col];
+      for (int64_t j = 0; j < live; ++j) to[j] = b.at(k, n0 + j);
     }
   }
 }
@@ -108,8 +70,9 @@ struct Operands {
 };
 
 // Rows [m0, m1) by panels [p0, p1).
-void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  const int64_t blocks = ceil_div(m1 - m0, s.block_rows), parts = ceil_div(s.k, kRowDepth);
+void run_part(const State& state, const Operands& o, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  const Product& s = state.p;
+  const int64_t blocks = ceil_div(m1 - m0, state.block_rows), parts = ceil_div(s.k, kRowDepth);
   const auto depth_begin = [&](int64_t i) { return i < parts ? tile_begin(s.k / 4, parts, i) * 4 : s.k; };
   alignas(64) float bias[kRowPanel];
   PanelRun run;
@@ -145,27 +108,26 @@ void run_part(const State& s, const Operands& o, int64_t m0, int64_t m1, int64_t
   }
 }
 
-double flops(const State& s) { return 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n * s.k); }
-
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const State& all = *static_cast<const State*>(state);
+  const Product& s = all.p;
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Operands o{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
   const int64_t across = panels(s), tiles = ceil_div(s.m, int64_t{kRowTile}), threads = c.pool->size();
-  const double work = flops(s), stream = 24.0 * static_cast<double>(s.n * s.k);
+  const double work = s.flops(), stream = 24.0 * static_cast<double>(s.n * s.k);
   if (threads == 1 || (work > stream ? work : stream) < kAloneWork) {
-    run_part(s, o, 0, s.m, 0, across);
+    run_part(all, o, 0, s.m, 0, across);
     return Status::kOk;
   }
   // Panels are the tasks, with their rows divided where panels are few; so each part of B has one reader
   // or neighbours in time. Many rows: blocks of them come first, lest A pass for every panel.
-  const int64_t blocks = ceil_div(s.m, s.block_rows);
+  const int64_t blocks = ceil_div(s.m, all.block_rows);
   int64_t down = blocks > 1 ? blocks : ceil_div(threads * kTasksPerThread, across);
   if (down > ceil_div(tiles, kTaskTiles)) down = ceil_div(tiles, kTaskTiles);
   c.pool->run(across * down, [&](int64_t task, int) {
     const int64_t p = blocks > 1 ? task % across : task / down, part = blocks > 1 ? task / across : task % down;
     const auto row = [&](int64_t i) { return tile_begin(s.m, tiles, tile_begin(tiles, down, i)); };
-    run_part(s, o, row(part), row(part + 1), p, p + 1);
+    run_part(all, o, row(part), row(part + 1), p, p + 1);
   });
   return Status::kOk;
 }
@@ -173,9 +135,9 @@ Status run(const void* state, RunContext& c) {
 // Microseconds: the larger of multiply-adds at the rate of the tiles, and B from memory.
 template <bool kGemm>
 float cost(const KernelQuery& q) {
-  State s;
-  plan(q, kGemm, &s);
-  const double compute = flops(s) / (kPeakFlops * row_rate(s.m));
+  Product s;
+  read_product_shape(q, kGemm, &s);
+  const double compute = s.flops() / (kPeakFlops * row_rate(s.m));
   const double b_bytes = static_cast<double>(s.k * stored_columns(s) * 4);
   // One row of a wide panel has chains enough to hide their latency, one of a narrow panel has not.
   const double stream = b_bytes / (b_bytes < static_cast<double>(q.target->l2_bytes) ? 20e3 : 5e3) / kRowVecs;
@@ -190,17 +152,17 @@ float cost(const KernelQuery& q) {
 #else
 #define PN_WIDTH "n16"
 #endif
-#define PN_ROW(name, op, accept, gemm)                                                                        \
-  {                                                                                                           \
-    name, op, Layout::kPlain, Layout::kPlain, 1, sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost<gemm>, \
-        PN_TIER::packed_bytes<gemm>, PN_TIER::pack<gemm>, nullptr, nullptr,                                   \
+#define PN_ROW(name, op, gemm)                                                                        \
+  {                                                                                                   \
+    name, op, Layout::kPlain, Layout::kPlain, 1, sizeof(PN_TIER::State), PN_TIER::accepts<gemm>,       \
+        PN_TIER::cost<gemm>, PN_TIER::packed_bytes<gemm>, PN_TIER::pack<gemm>, nullptr, nullptr,                                   \
         PN_TIER::prepare<gemm>, PN_TIER::run                                                                  \
   }
 
 PN_KERNEL_TABLE(gemm)
 PN_KERNEL_ROWS(gemm) = {
-    PN_ROW("f32_matmul_packed_" PN_WIDTH, "MatMul", accepts_matmul, false),
-    PN_ROW("f32_gemm_packed_" PN_WIDTH, "Gemm", accepts_gemm, true),
+    PN_ROW("f32_matmul_packed_" PN_WIDTH, "MatMul", false),
+    PN_ROW("f32_gemm_packed_" PN_WIDTH, "Gemm", true),
 };
 PN_KERNEL_COUNT(gemm);
 #undef PN_ROW
