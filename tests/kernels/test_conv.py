@@ -30,7 +30,33 @@ SHAPES: dict[str, tuple] = {
     "1x7": (1, 32, (9, 17), 32, (1, 7), {"pads": [0, 3, 0, 3]}),
     "7x1": (1, 32, (17, 9), 32, (7, 1), {"pads": [3, 0, 3, 0]}),
     "first layer": (1, 3, (32, 32), 24, (7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
-    "first layer, grey, dilated": (2, 1, (17, 19), 16, (3, 3), {"dilations": [2, 2], "pads": [1, 1, 1, 1]}),
+    "grey, dilated": (2, 1, (17, 19), 16, (3, 3), {"dilations": [2, 2], "pads": [1, 1, 1, 1]}),
+    "first layer, rows dilated": (2, 1, (17, 19), 16, (3, 3), {"dilations": [2, 1], "pads": [1, 1, 1, 1]}),
+    "first layer, 3x3": (1, 3, (35, 71), 16, (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "first layer, 4 channels, uneven": (
+        2,
+        4,
+        (13, 29),
+        33,
+        (5, 3),
+        {"strides": [1, 3], "pads": [0, 2, 3, 1]},
+    ),
+    "first layer, grey, 5x5": (1, 1, (19, 40), 20, (5, 5), {"pads": [2, 2, 2, 2]}),
+    "first layer, two channels, 8x8": (1, 2, (21, 33), 48, (8, 8), {"strides": [3, 1]}),
+    "first layer, 7x1, tall": (
+        1,
+        3,
+        (40, 5),
+        16,
+        (7, 1),
+        {"strides": [2, 1], "dilations": [2, 1], "pads": [5, 0, 6, 0]},
+    ),
+    "11x11 of an image": (1, 3, (47, 51), 24, (11, 11), {"strides": [4, 4], "pads": [2, 2, 2, 2]}),
+    "first layer, one column": (1, 3, (9, 7), 16, (3, 7), {"pads": [1, 0, 1, 0]}),
+    "first layer, pads beyond the image": (1, 3, (2, 2), 16, (3, 3), {"pads": [4, 4, 4, 40]}),
+    "first layer, wide": (1, 3, (7, 2300), 16, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "first layer, 1-D": (2, 1, (5000,), 40, (10,), {"strides": [5]}),
+    "first layer, pointwise": (2, 4, (50, 50), 24, (1, 1), {}),
     "auto_pad": (1, 16, (10, 11), 16, (3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     "1-D": (2, 24, (40,), 40, (3,), {"pads": [1, 1]}),
     "1-D, strided, dilated": (1, 16, (200,), 16, (5,), {"strides": [3], "dilations": [2], "pads": [4, 4]}),
@@ -126,7 +152,17 @@ def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("shape", ["many bands", "many bands, one row", "3x3, tails", "3x3, stride 2"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "many bands",
+        "many bands, one row",
+        "3x3, tails",
+        "3x3, stride 2",
+        "first layer, 3x3",
+        "first layer, 1-D",
+    ],
+)
 def test_conv_with_small_caches_still_agrees(shape: str, tier: str) -> None:
     assert check(node(shape), tier, target={"l1_bytes": 4096, "l2_bytes": 16384}) > 0
 
@@ -143,13 +179,20 @@ def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
                 assert np.array_equal(one, many)
 
 
-@pytest.mark.parametrize("shape", ["pointwise, tails everywhere", "3x3, tails", "3x3, stride 2"])
+FIRST_LAYERS = [shape for shape in SHAPES if shape.startswith("first layer")]
+
+
+@pytest.mark.parametrize(
+    "shape", ["pointwise, tails everywhere", "3x3, tails", "3x3, stride 2", *FIRST_LAYERS]
+)
 def test_two_pieces_hold_fourteen_bits(shape: str) -> None:
     if "amx" not in TIERS:
         pytest.skip("this CPU has no AMX")
     made, block = node(shape), block_of("amx")
     made.attrs["pieces"] = 2
-    y, _ = run(made, f"f32_conv_amx_c{block}", "amx", block, block)
+    first = shape in FIRST_LAYERS
+    kernel = f"f32_conv_first_amx_c{block}" if first else f"f32_conv_amx_c{block}"
+    y, _ = run(made, kernel, "amx", 0 if first else block, block)
     expected = made.reference()
     error = float(np.max(np.abs(y - expected)) / np.max(np.abs(expected)))
     assert 1e-7 < error < 2.0**-14
