@@ -25,18 +25,18 @@ PN_COLD void plan(const KernelQuery& q, Direct* d) {
   plan_direct(q.target->l2_bytes, d);
 }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   plan(q, static_cast<Direct*>(state));
   return Status::kOk;
 }
 
-int64_t thread_scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
   Direct d;
   plan(q, &d);
   return direct_scratch_bytes(d);
 }
 
-int64_t packed_bytes(const KernelQuery& q) {
+PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   Geometry g;
   read_geometry(q, &g);
   return g.groups * g.group_floats() * 4;

@@ -100,7 +100,7 @@ bool accepts_first(const KernelQuery& q) { return accepts(q, false, true); }
 bool accepts_last(const KernelQuery& q) { return accepts(q, true, false); }
 bool accepts_plain(const KernelQuery& q) { return accepts(q, false, false); }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   read(q, static_cast<State*>(state));
   return Status::kOk;
 }
@@ -124,9 +124,9 @@ PN_COLD Sums sums(const KernelQuery& q) {
   }
   return r;
 }
-int64_t thread_scratch_bytes(const KernelQuery& q) { return sums(q).scratch; }
-int64_t packed_bytes(const KernelQuery& q) { return sums(q).packed; }
-float cost(const KernelQuery& q) { return static_cast<float>(sums(q).us); }
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) { return sums(q).scratch; }
+PN_COLD int64_t packed_bytes(const KernelQuery& q) { return sums(q).packed; }
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(sums(q).us); }
 
 // W is [channel][filter of a group][kernel row][kernel column].
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {

@@ -67,18 +67,18 @@ PN_COLD bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
 bool accepts_blocked(const KernelQuery& q) { return accepts(q, true, true); }
 bool accepts_first(const KernelQuery& q) { return accepts(q, false, true); }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   read(q, static_cast<State*>(state));
   return Status::kOk;
 }
 
-int64_t thread_scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   read(q, &s);
   return direct_scratch_bytes(s.slice);
 }
 
-int64_t packed_bytes(const KernelQuery& q) {
+PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   State s;
   read(q, &s);
   return s.kernel_d * s.tap_floats() * 4;
@@ -127,7 +127,7 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   State s;
   read(q, &s);
   return static_cast<float>(direct_cost(s.slice) * static_cast<double>(s.batch * s.out_d * s.kernel_d));

@@ -102,7 +102,7 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
   }
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   for (int i = 0; i < 4; ++i) {
     if (q.has(i) && q.in[i]->dtype != DType::kF32) return false;
   }
@@ -114,7 +114,7 @@ bool accepts(const KernelQuery& q) {
   return g.groups == g.channels && g.filters == g.channels && g.groups > 1;
 }
 
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   const double taps = static_cast<double>(q.in[1]->shape.product(2, q.in[1]->shape.rank));
   const double out = static_cast<double>(q.out[0]->bytes()), in = static_cast<double>(q.in[0]->bytes());
   return static_cast<float>(out * taps * (kVec == 16 ? 6e-6 : 1.2e-5) + (in + out) * 2e-5 + 0.2);
@@ -122,9 +122,9 @@ float cost(const KernelQuery& q) {
 
 int64_t taps_of(const KernelQuery& q) { return q.in[1]->shape.product(2, q.in[1]->shape.rank); }
 
-int64_t packed_bytes(const KernelQuery& q) { return round_up(q.in[1]->shape[0], kVec) * taps_of(q) * 4; }
+PN_COLD int64_t packed_bytes(const KernelQuery& q) { return round_up(q.in[1]->shape[0], kVec) * taps_of(q) * 4; }
 
-void pack(const KernelQuery& q, const void* plain, void* packed) {
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   const float* from = static_cast<const float*>(plain);
   float* to = static_cast<float*>(packed);
   const int64_t taps = taps_of(q), channels = q.in[1]->shape[0];
@@ -142,7 +142,7 @@ void take_clamp(Activation* a, float* lo, float* hi) {
   if (a->kind <= Act::kClip) a->kind = Act::kNone;
 }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   State& s = *static_cast<State*>(state);
   ConvGeometry g;
   PN_TRY(read_conv("Conv", q.attrs, q.in[0]->shape, q.in[1]->shape, &g));

@@ -26,7 +26,7 @@ struct State {
 int64_t blocks_of(const State& s) { return ceil_div(s.expanded, kVec); }
 int64_t panels_of(const State& s) { return ceil_div(s.expanded, kPanel); }
 
-bool fill(const KernelQuery& q, State* s) {
+PN_COLD bool fill(const KernelQuery& q, State* s) {
   PointwiseDepthwise p;
   if (read_pointwise_depthwise(q.attrs, q.in[0]->shape, q.in[1]->shape, q.in[2]->shape, &p) != Status::kOk ||
       read_window_rows(q.attrs, "PointwiseDepthwise", p.depthwise.window, q.target->l1_bytes * 5 / 8, kTileVecs, &s->window,
@@ -45,7 +45,7 @@ bool fill(const KernelQuery& q, State* s) {
   return true;
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
   if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || q.in[1]->dtype != DType::kF32 ||
       q.in[2]->dtype != DType::kF32 || q.in[2]->layout != Layout::kPlain || x.elements() == 0 || y.elements() == 0) {
@@ -58,14 +58,14 @@ bool accepts(const KernelQuery& q) {
 
 int64_t panel_floats(const State& s) { return s.channels * round_up(s.expanded, kVec); }
 
-int64_t packed_bytes(const KernelQuery& q) {
+PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   State s;
   if (!fill(q, &s)) return 0;
   return (panel_floats(s) + blocks_of(s) * kVec * s.window.taps()) * 4;
 }
 
 // The 1x1 filters [panel][channel][filter], then the depthwise ones [block][tap][channel].
-void pack(const KernelQuery& q, const void* plain, void* packed) {
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   State s;
   if (!fill(q, &s)) return;
   const float* from = static_cast<const float*>(plain);
@@ -83,17 +83,17 @@ void pack(const KernelQuery& q, const void* plain, void* packed) {
   }
 }
 
-int64_t scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t scratch_bytes(const KernelQuery& q) {
   State s;
   return fill(q, &s) && s.mean ? s.batch * blocks_of(s) * s.window.oh * s.bands * kVec * 4 : 0;
 }
 
-int64_t thread_scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   return fill(q, &s) ? s.window.ring_floats() * kTileVecs * 4 : 0;
 }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "PointwiseDepthwise: the kernel was prepared for operands it does not accept");
 }
@@ -207,7 +207,7 @@ Status run(const void* state, RunContext& c) {
 }
 
 // Microseconds: multiply-adds of both, activations, and the bytes that come in and go out.
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   State s;
   if (!fill(q, &s)) return 1e30f;
   const DepthwiseWindow& d = s.window;

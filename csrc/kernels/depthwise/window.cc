@@ -88,7 +88,7 @@ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 }  // namespace
 
-Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int64_t ring_bytes, int64_t blocks,
+PN_COLD Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int64_t ring_bytes, int64_t blocks,
                         DepthwiseWindow* s, int64_t* bands) {
   PN_TRY(read_activation(attrs, op, "act", &s->act));
   take_clamp(&s->act, &s->lo, &s->hi);

@@ -99,7 +99,7 @@ bool known_scalar(const KernelQuery& q, int i, float* v) {
 bool is(const OpRow& row, const char* name) { return __builtin_strcmp(row.op, name) == 0; }
 
 // The chain of a node; false where it has none. `used` is the number of inputs that are read.
-bool build(const OpRow& row, const KernelQuery& q, Chain* c, int* used) {
+PN_COLD bool build(const OpRow& row, const KernelQuery& q, Chain* c, int* used) {
   c->steps = 0;
   *used = q.n_in;
   if (is(row, "Eltwise")) return read_chain(q.attrs, "Eltwise", q.n_in, c) == Status::kOk;
@@ -147,7 +147,7 @@ bool build(const OpRow& row, const KernelQuery& q, Chain* c, int* used) {
 }
 
 // Gives each intermediate result a tile that is free by then; false if there are too few.
-bool assign_slots(const Chain& c, int8_t* slot) {
+PN_COLD bool assign_slots(const Chain& c, int8_t* slot) {
   int8_t last_use[kMaxChainSteps];
   for (int k = 0; k < c.steps; ++k) last_use[k] = static_cast<int8_t>(k);
   for (int k = 0; k < c.steps; ++k) {
@@ -176,7 +176,7 @@ struct Dims {
 };
 
 // Strides of operand i of a plain output, numpy rules; 0 where it is repeated.
-void plain_strides(const Shape& y, const Shape& x, int64_t* stride) {
+PN_COLD void plain_strides(const Shape& y, const Shape& x, int64_t* stride) {
   int64_t step = 1;
   for (int d = y.rank - 1; d >= 0; --d) {
     const int k = d - (y.rank - x.rank);
@@ -187,7 +187,7 @@ void plain_strides(const Shape& y, const Shape& x, int64_t* stride) {
 }
 
 // Merges dims that every operand walks as one.
-void collapse(Dims* d, int inputs) {
+PN_COLD void collapse(Dims* d, int inputs) {
   int out = 0;
   for (int k = 0; k < d->rank; ++k) {
     if (d->size[k] == 1 && d->rank > 1 && !(k == d->rank - 1 && out == 0)) continue;
@@ -201,7 +201,7 @@ void collapse(Dims* d, int inputs) {
   d->rank = out;
 }
 
-bool geometry(const KernelQuery& q, int inputs, State* s) {
+PN_COLD bool geometry(const KernelQuery& q, int inputs, State* s) {
   const TensorDesc& y = *q.out[0];
   s->tail_block = -1;
   s->tail_live = kVec;
@@ -275,7 +275,7 @@ bool geometry(const KernelQuery& q, int inputs, State* s) {
 }
 
 // Cost of a function in the time of an addition.
-int weight(Fn f) {
+PN_COLD int weight(Fn f) {
   switch (f) {
     case Fn::kExp: case Fn::kLog: case Fn::kErf: case Fn::kSwish: case Fn::kSigmoid: case Fn::kTanh:
     case Fn::kSilu: case Fn::kGelu: case Fn::kElu: case Fn::kMish: return 4;
@@ -285,7 +285,7 @@ int weight(Fn f) {
   }
 }
 
-bool fill(const OpRow& row, const KernelQuery& q, State* s) {
+PN_COLD bool fill(const OpRow& row, const KernelQuery& q, State* s) {
   Chain c;
   int used = 0;
   const TensorDesc& y = *q.out[0];
@@ -349,16 +349,16 @@ Status run(const void* state, RunContext& c) {
 }
 
 template <int R>
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill(kOps[R], q, &s);
 }
 template <int R>
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(kOps[R], q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "%s: the element-wise kernel was prepared for operands it does not accept", kOps[R].op);
 }
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   float bytes = static_cast<float>(q.out[0]->bytes());
   for (int i = 0; i < q.n_in; ++i) {
     if (q.has(i)) bytes += static_cast<float>(q.in[i]->bytes());

@@ -31,10 +31,10 @@ int64_t stored_columns(const Product& s) {
 }
 
 template <bool kGemm>
-bool accepts(const KernelQuery& q) { return accepts_product(q, kGemm); }
+PN_COLD bool accepts(const KernelQuery& q) { return accepts_product(q, kGemm); }
 
 template <bool kGemm>
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   State* s = static_cast<State*>(state);
   read_product(q, kGemm, &s->p);
   const int64_t rows = q.target->l2_bytes / 4 * 3 / (s->p.k * 4), least = 16 * kRowTile;
@@ -43,7 +43,7 @@ Status prepare(const KernelQuery& q, void* state) {
 }
 
 template <bool kGemm>
-int64_t packed_bytes(const KernelQuery& q) {
+PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   Product s;
   read_product_shape(q, kGemm, &s);
   return s.k * stored_columns(s) * 4;
@@ -51,7 +51,7 @@ int64_t packed_bytes(const KernelQuery& q) {
 
 // [panel][k][column]; the last panel is one or two vectors wide if that does.
 template <bool kGemm>
-void pack(const KernelQuery& q, const void* plain, void* packed) {
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Product s;
   read_product_shape(q, kGemm, &s);
   const ConstantB b = constant_b(q, kGemm, s, plain);
@@ -134,7 +134,7 @@ Status run(const void* state, RunContext& c) {
 
 // Microseconds: the larger of multiply-adds at the rate of the tiles, and B from memory.
 template <bool kGemm>
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   Product s;
   read_product_shape(q, kGemm, &s);
   const double compute = s.flops() / (kPeakFlops * row_rate(s.m));

@@ -22,7 +22,7 @@ double flops(const MatMulGeometry& g) {
   return 2.0 * static_cast<double>(g.batches * g.m) * static_cast<double>(g.n * g.k);
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   for (int i = 0; i < q.n_in; ++i) {
     if (q.has(i) && (q.in[i]->dtype != DType::kF32 || q.in[i]->layout != Layout::kPlain)) return false;
   }
@@ -35,14 +35,14 @@ bool accepts(const KernelQuery& q) {
          g.k > 0;
 }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   State* s = static_cast<State*>(state);
   PN_TRY(read_matmul("MatMul", q.in[0]->shape, q.in[1]->shape, &s->g));
   s->epilogue.read(q.attrs, "MatMul");
   return Status::kOk;
 }
 
-int64_t thread_scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
   MatMulGeometry g;
   if (read_matmul("MatMul", q.in[0]->shape, q.in[1]->shape, &g) != Status::kOk) clear_error();
   return (g.k < kRowDepth ? g.k : kRowDepth) * kRowPanel * 4;
@@ -118,7 +118,7 @@ Status run(const void* state, RunContext& c) {
 }
 
 // Microseconds: multiply-adds at the rate of the tiles, and B read from memory and copied.
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   State s;
   if (prepare(q, &s) != Status::kOk) return 1e30f;
   const MatMulGeometry& g = s.g;

@@ -53,11 +53,20 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
       }
     }
   }
-  if (z != nullptr) {
-    PN_UNROLL for (int p = 0; p < kPixels; ++p) {
-      const float* zp = z + (p / kCols) * f.out_row + (p % kCols) * f.out_pixel;
-      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] += load(zp + v * f.out_vec);
+  // move(accumulator, offset in y or z), the offset a step at a time: hidden from the compiler, which would multiply.
+  const int64_t out_vec = f.out_vec * 4, out_pixel = f.out_pixel * 4, out_row = f.out_row * 4;
+  const auto each = [&](const void* begin, auto&& move) __attribute__((always_inline)) {
+    const char* row = static_cast<const char*>(begin);
+    PN_UNROLL for (int r = 0; r < kRows; ++r, row += out_row) {
+      const char* at = row;
+      PN_UNROLL for (int q = 0; q < kCols; ++q, at += out_pixel) {
+        asm("" : "+r"(at));
+        PN_UNROLL for (int v = 0; v < kVecs; ++v) move(acc[r * kCols + q][v], reinterpret_cast<const float*>(at + v * out_vec));
+      }
     }
+  };
+  if (z != nullptr) {
+    each(z, [](VF& a, const float* p) __attribute__((always_inline)) { a += load(p); });
   }
   if (z != nullptr ? f.clamp_post : f.clamp_act) {
     const VF lo = splat(z != nullptr ? f.post_lo : f.act_lo), hi = splat(z != nullptr ? f.post_hi : f.act_hi);
@@ -65,10 +74,7 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
       PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(vmax(acc[p][v], lo), hi);
     }
   }
-  PN_UNROLL for (int p = 0; p < kPixels; ++p) {
-    float* yp = y + (p / kCols) * f.out_row + (p % kCols) * f.out_pixel;
-    PN_UNROLL for (int v = 0; v < kVecs; ++v) store(yp + v * f.out_vec, acc[p][v]);
-  }
+  each(y, [](const VF& a, const float* p) __attribute__((always_inline)) { store(const_cast<float*>(p), a); });
 }
 
 // Panels of one vector come last if at all. Their large tiles are two small ones, which have multiply-adds

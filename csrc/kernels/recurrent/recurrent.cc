@@ -30,7 +30,7 @@ struct State {
   bool relu;             // an RNN's activation in every direction; Tanh otherwise
 };
 
-bool fill(const KernelQuery& q, int gates, State* s) {
+PN_COLD bool fill(const KernelQuery& q, int gates, State* s) {
   const int states = gates == 4 ? 6 : 5;  // last input with an initial state
   for (int i = 0; i < q.n_in; ++i) {
     if (!q.has(i)) continue;
@@ -341,25 +341,25 @@ int64_t scratch_floats(const State& s) {
 // --- table ---------------------------------------------------------------------------------------
 
 template <int gates>
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   State s;
   return fill(q, gates, &s);
 }
 template <int gates>
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   State s;
   if (!fill(q, gates, &s)) return 0;
   const double macs = static_cast<double>(s.directions * s.steps * s.batch * s.width) * static_cast<double>(s.inputs + s.hidden);
   return static_cast<float>(macs * (kVec == 16 ? 3e-5 : 6e-5) + 1);
 }
 template <int gates>
-int64_t packed_bytes(const KernelQuery& q) {
+PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   State s;
   return fill(q, gates, &s) ? s.directions * (s.inputs + s.hidden) * s.width * 4 : 0;
 }
 
 // to[gate][unit / V][k][unit % V] = from[gate][unit][k] for each direction.
-void pack_matrix(const State& s, const float* from, int64_t depth, float* to) {
+PN_COLD void pack_matrix(const State& s, const float* from, int64_t depth, float* to) {
   for (int64_t d = 0; d < s.directions; ++d) {
     for (int g = 0; g < s.gates; ++g) {
       for (int64_t u = 0; u < s.hidden; ++u, from += depth) {
@@ -369,7 +369,7 @@ void pack_matrix(const State& s, const float* from, int64_t depth, float* to) {
   }
 }
 template <int gates>
-void pack(const KernelQuery& q, const void* plain, void* packed) {
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   State s;
   if (!fill(q, gates, &s)) return;
   float* to = static_cast<float*>(packed);
@@ -382,7 +382,7 @@ int64_t scratch(const KernelQuery& q) {
   return fill(q, gates, &s) ? scratch_floats(s) * 4 : 0;
 }
 template <int gates>
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, gates, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "a recurrent kernel was prepared for operands it does not accept");
 }

@@ -304,7 +304,7 @@ void finish(const State& s, const TreeHeader& h, const Tensor* base, const Block
   }
 }
 
-bool accepts(const KernelQuery& q) {
+PN_COLD bool accepts(const KernelQuery& q) {
   for (int i : {0, 6}) {
     if (q.in[i]->dtype != DType::kF32) return false;
   }
@@ -315,7 +315,7 @@ bool accepts(const KernelQuery& q) {
   return q.in[2]->layout == Layout::kPacked || tree_packed_bytes(q) >= 0;
 }
 
-float cost(const KernelQuery& q) {
+PN_COLD float cost(const KernelQuery& q) {
   return static_cast<float>(q.in[0]->shape[0] * (q.in[3]->shape[0] + q.in[0]->shape[1])) * 2e-3f + 0.1f;
 }
 
@@ -338,12 +338,12 @@ Room room(int64_t features, int64_t targets) {
   return r;
 }
 
-int64_t thread_scratch_bytes(const KernelQuery& q) {
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
   const Room r = room(q.in[0]->shape[1], q.attrs.i64("targets", 1));
   return r.x + r.leaf + r.sums + r.row;
 }
 
-Status prepare(const KernelQuery& q, void* state) {
+PN_COLD Status prepare(const KernelQuery& q, void* state) {
   State& s = *static_cast<State*>(state);
   PN_TRY(s.settings.read(q.attrs));
   const TreeHeader& h = header(q.packed);
