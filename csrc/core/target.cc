@@ -20,40 +20,43 @@ namespace pyneo {
 namespace {
 
 #if defined(__x86_64__)
-// AMX of a CPU with AVX-512. The tiles' registers belong to a Linux process only after it has asked for them, once
-// for all its threads; a kernel without AMX, a sandbox, or a thread with a signal stack too small for them says no.
-bool may_use_amx() {
+constexpr bool all(unsigned word, unsigned bits) { return (word & bits) == bits; }
+
+// The tiles' registers belong to a Linux process only after it has asked for them, once for all its threads; a
+// kernel without AMX, a sandbox, or a thread with a signal stack too small for them says no.
+bool may_use_tiles() {
 #if defined(__linux__) && defined(SYS_arch_prctl)
-  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kAvx512Bf16 = 1u << 5, kOsXsave = 1u << 27;  // CPUID bits
-  constexpr unsigned kTileState = 3u << 17;  // of XCR0: TILECFG and TILEDATA
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & kOsXsave) == 0) return false;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1 || (d & kTile) == 0 || (d & kTileBf16) == 0) return false;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & kAvx512Bf16) == 0) return false;
-  unsigned xcr0 = 0, high = 0;
-  __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
-  return (xcr0 & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif
 }
 #endif
 
-// Nothing is asked of the OS for a tier that is not wanted.
+// What the compiler may use of a tier's sources (CMakeLists.txt), and of the registers that the OS saves. Asked of
+// CPUID here: libgcc's own question, which knows every CPU by name, is 5 KB. Nothing is asked of the OS for a tier
+// that is not wanted.
 Tier detect_tier(bool amx_wanted) {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  // libgcc's check covers the OS side (XCR0) as well as CPUID.
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd")) {
-    return amx_wanted && may_use_amx() ? Tier::kAmx : Tier::kAvx512;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Tier::kAvx2;
+  constexpr unsigned kFma = 1u << 12, kOsXsave = 1u << 27, kF16c = 1u << 29;  // leaf 1, ecx
+  constexpr unsigned kAvx2 = 1u << 5, kBmi2 = 1u << 8;                        // leaf 7, ebx
+  constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;  // F, DQ, CD, BW, VL
+  constexpr unsigned kTile = 1u << 24 | 1u << 22;                             // leaf 7, edx: tiles, bfloat16 in them
+  constexpr unsigned kBf16 = 1u << 5;                                         // leaf 7.1, eax
+  constexpr unsigned kYmm = 3u << 1, kZmm = 7u << 5, kTiles = 3u << 17;       // XCR0
+  unsigned a = 0, b = 0, c = 0, d = 0, saved = 0, high = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !all(c, kFma | kOsXsave | kF16c)) return Tier::kPortable;
+  __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  if (!all(saved, kYmm) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all(b, kAvx2 | kBmi2)) return Tier::kPortable;
+  if (!all(saved, kZmm) || !all(b, kAvx512)) return Tier::kAvx2;
+  if (!amx_wanted || !all(saved, kTiles) || !all(d, kTile) || a < 1) return Tier::kAvx512;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !all(a, kBf16)) return Tier::kAvx512;
+  return may_use_tiles() ? Tier::kAmx : Tier::kAvx512;
 #else
   (void)amx_wanted;
-#endif
   return Tier::kPortable;
+#endif
 }
 
 int64_t cache_bytes(int name, int64_t fallback) {
