@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def prepare(model: Path, out: Path) -> Path:
     if not key.with_suffix(".key").exists():
         pyneo.keygen(key)
     path = out / (model.stem + ".neo")
-    pyneo.compile(model, target="host", progress=False).save(path, key=key.with_suffix(".key"))
+    precision = os.environ.get("PYNEO_BENCHMARK_PRECISION", "fp32")
+    package = pyneo.compile(model, target="host", precision=precision, progress=False)
+    package.save(path, key=key.with_suffix(".key"))
     return path
 
 
