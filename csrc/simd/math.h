@@ -73,6 +73,18 @@ PN_INLINE VF vexp(VF x) {
 #endif
 }
 
+// exp for the weights of a softmax, x <= 0: what were a denormal, exp(-inf) among them, is 0. One denormal costs
+// as much as ten whole vectors.
+PN_INLINE VF vexp_weight(VF x) {
+#if defined(__AVX512F__)
+  const Reduced r = reduce_exp(x);
+  const __mmask16 counts = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(splat(-87.0f)), _CMP_NLT_UQ);
+  return reinterpret_cast<VF>(_mm512_maskz_scalef_ps(counts, reinterpret_cast<__m512>(1.0f + r.q), reinterpret_cast<__m512>(r.n)));
+#else
+  return select(x < -87.0f, VF{}, vexp(vmax(x, splat(-87.0f))));
+#endif
+}
+
 PN_INLINE VF vexpm1(VF x) {
   const Reduced r = reduce_exp(vclamp(x, -30.0f, 80.0f));
   const VF scale = as_float((r.i + 127u) << 23);

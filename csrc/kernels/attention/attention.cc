@@ -191,7 +191,7 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
         top = select((x > top) | (x != x), x, top);
       }
       const VF base = select(top == -INFINITY, VF{}, top);  // nothing allowed yet: every weight is 0
-      const VF factor = vexp(best[p] - base);
+      const VF factor = vexp_weight(best[p] - base);
       if (from > 0) {
         total[p] *= factor;
         for (int64_t d = 0; d < s.v.width; ++d) {
@@ -201,7 +201,7 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
       }
       for (int64_t j = 0; j < n; ++j) {
         float* row = space.weights + j * width + p * kVec;
-        const VF e = vexp(load(row) - base);
+        const VF e = vexp_weight(load(row) - base);
         total[p] += e;
         store(row, e);
       }

@@ -42,7 +42,7 @@ void row(const float* x, float* y, int64_t n, bool log) {
   const VF top = splat(reduce_max(larger(a, b)));
   VF sum{};
   for (i = 0; i < n; i += kVec) {
-    const VF e = vexp(load_row(x + i, n - i) - top);
+    const VF e = vexp_weight(load_row(x + i, n - i) - top);
     sum += e;
     if (!log) store_row(y + i, e, n - i);
   }
@@ -61,7 +61,7 @@ void column(const float* x, float* y, int64_t n, int64_t step, int64_t lanes, bo
   VF top = splat(-INFINITY), sum{};
   for (int64_t k = 0; k < n; ++k) top = larger(top, load_row(x + k * step, lanes));
   for (int64_t k = 0; k < n; ++k) {
-    const VF e = vexp(load_row(x + k * step, lanes) - top);
+    const VF e = vexp_weight(load_row(x + k * step, lanes) - top);
     sum += e;
     if (!log) store_row(y + k * step, e, lanes);
   }
