@@ -22,6 +22,8 @@ SHAPES: dict[str, tuple] = {
     "3x3, stride 2, tiny plane": (1, 64, (14, 14), 32, (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
     "3x3, plane of 7": (1, 48, (7, 7), 48, (3, 3), {"pads": [1, 1, 1, 1]}),
     "3x3, plane of 4": (3, 16, (4, 4), 32, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, many channels": (1, 300, (14, 10), 80, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, many tiles": (1, 70, (41, 37), 33, (3, 3), {"pads": [1, 1, 1, 1]}),
     "3x3, dilated": (1, 16, (16, 16), 16, (3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
     "3x3, uneven pads and strides": (1, 17, (13, 9), 16, (3, 3), {"strides": [2, 1], "pads": [0, 1, 2, 3]}),
     "3x3, pads reach past the kernel": (1, 16, (3, 3), 16, (3, 3), {"pads": [4, 4, 4, 4]}),

@@ -8,7 +8,7 @@
 // another factor of three.
 #pragma once
 
-#include "simd/vec.h"
+#include "kernels/winograd/winograd.h"
 
 // Where a vector is several registers, unrolling costs more code than it saves time.
 #if defined(__AVX__)
@@ -21,11 +21,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace winograd {
 
-constexpr int kOut = 4, kIn = 6, kPositions = kIn * kIn;
-
-constexpr int kSlots = PN_VEC == 16 ? 14 : 6;                // tiles that lie together: of a block of channels, all positions
-constexpr int kStep = kSlots * kVec;                       // floats from one position to the next
-constexpr int64_t kBox = kPositions * kStep;
 constexpr float kA = 0.625f, kB = 1.5f;                    // the points
 constexpr float kA2 = kA * kA, kB2 = kB * kB;
 constexpr float kInv0 = 1 / (kA2 * kB2);                   // 1 / product of distances to the other points
