@@ -263,8 +263,8 @@ Status run(const void* state, RunContext& c) {
 PN_COLD float cost(const KernelQuery& q) {
   State s;
   if (!plan(q, &s)) return 1e30f;
-  const int64_t bands = s.g.batch * ceil_div(s.units, s.band);
-  const Band b = band_of(s, 0, min64(s.band, s.units));
+  const int64_t cuts = ceil_div(s.units, s.band), bands = s.g.batch * cuts;
+  const Band b = band_of(s, 0, tile_begin(s.units, cuts, 1));
   const double pairs = static_cast<double>(b.rows * b.tiles_w) / 2;
   const double pieces = static_cast<double>(bands * b.lines * ceil_div(b.columns, int64_t{kVec}) * s.pairs) * 0.01;
   const double out_bytes = static_cast<double>(q.out[0]->bytes());

@@ -6,6 +6,7 @@
 // multiply-add: kTile neighbouring outputs sit in registers, and each input vector of the window is
 // loaded once for all outputs it touches. Tiles that reach over an edge load zeros there. none, relu
 // and clip are clamped in registers; other activations and the residual run over the finished row.
+#include "kernels/gemm/tile.h"
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
 #include "ops/window.h"
@@ -117,7 +118,13 @@ PN_COLD bool accepts(const KernelQuery& q) {
 PN_COLD float cost(const KernelQuery& q) {
   const double taps = static_cast<double>(q.in[1]->shape.product(2, q.in[1]->shape.rank));
   const double out = static_cast<double>(q.out[0]->bytes()), in = static_cast<double>(q.in[0]->bytes());
-  return static_cast<float>(out * taps * (kVec == 16 ? 6e-6 : 1.2e-5) + (in + out) * 2e-5 + 0.2);
+  double us = out * (taps * (kVec == 16 ? 4e-6 : 8e-6) + 2.2e-5) + in * 8e-6 + 0.2;
+  const double beyond = in + out - static_cast<double>(q.target->l2_bytes);
+  if (beyond > 0) us += beyond * 2.4e-5;
+  Epilogue e;
+  e.read(q.attrs, "Conv");
+  if (!e.direct) us += out * 6.7e-5;
+  return static_cast<float>(us);
 }
 
 int64_t taps_of(const KernelQuery& q) { return q.in[1]->shape.product(2, q.in[1]->shape.rank); }

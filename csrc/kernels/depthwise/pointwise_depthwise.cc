@@ -217,6 +217,9 @@ PN_COLD float cost(const KernelQuery& q) {
   if (!s.inner.direct) us += wide * 4e-4;
   const double out = static_cast<double>(q.out[0]->bytes());
   us += out * static_cast<double>(d.taps()) * (kVec == 16 ? 6e-6 : 1.2e-5) + out * 2e-5;
+  Epilogue outer;
+  outer.read(q.attrs, "PointwiseDepthwise");
+  if (!outer.direct) us += out * 6.7e-5;
   // Short rows: a call for every tile, and for every row of a block.
   const double calls = static_cast<double>(s.batch * panels_of(s) * ceil_div(d.iw, kTilePixels) * (d.ih >> has_two_rows(d.iw)));
   us += calls * 0.01 + static_cast<double>(s.batch * blocks_of(s) * d.oh) * 0.04;

@@ -230,7 +230,7 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
   if (fill(q, axes, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "a reduction was prepared for operands it does not accept");
 }
-PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 4e-5f + 0.2f; }
+PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 2e-5f + 0.2f; }
 
 }  // namespace
 }  // namespace PN_TIER
