@@ -85,6 +85,32 @@ PN_INLINE VF vexp_weight(VF x) {
 #endif
 }
 
+// The same for n vectors that go from step to step together: one after the other, their chains of multiply-adds fill the
+// scheduler before the units are busy.
+template <int n>
+PN_INLINE void vexp_weights(VF* x) {
+#if defined(__AVX512F__)
+#define PN_EACH PN_UNROLL for (int v = 0; v < n; ++v)
+  VF t[n], p[n];
+  __mmask16 counts[n];
+  PN_EACH counts[v] = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(x[v]), reinterpret_cast<__m512>(splat(-87.0f)), _CMP_NLT_UQ);
+  PN_EACH t[v] = x[v] * 1.44269504f + kRoundMagic;
+  PN_EACH t[v] = t[v] - kRoundMagic;
+  PN_EACH x[v] = x[v] - t[v] * 0.693359375f;
+  PN_EACH x[v] = x[v] + t[v] * 2.12194440e-4f;
+  PN_EACH p[v] = x[v] * 0.00139517174f + 0.00836959854f;
+  PN_EACH p[v] = p[v] * x[v] + 0.0416661873f;
+  PN_EACH p[v] = p[v] * x[v] + 0.166665122f;
+  PN_EACH p[v] = p[v] * x[v] + 0.5f;
+  PN_EACH p[v] = p[v] * x[v] + 1.0f;
+  PN_EACH p[v] = p[v] * x[v] + 1.0f;
+  PN_EACH x[v] = reinterpret_cast<VF>(_mm512_maskz_scalef_ps(counts[v], reinterpret_cast<__m512>(p[v]), reinterpret_cast<__m512>(t[v])));
+#undef PN_EACH
+#else
+  for (int v = 0; v < n; ++v) x[v] = vexp_weight(x[v]);
+#endif
+}
+
 PN_INLINE VF vexpm1(VF x) {
   const Reduced r = reduce_exp(vclamp(x, -30.0f, 80.0f));
   const VF scale = as_float((r.i + 127u) << 23);

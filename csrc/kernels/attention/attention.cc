@@ -22,6 +22,7 @@ namespace {
 constexpr int64_t kStrip = kRowPanel;  // queries of a task
 constexpr int64_t kKeys = 256;         // most keys of a block: weights stay in L2 beside K and V
 constexpr int64_t kMaxWidth = 512;
+constexpr int kTogether = 4;           // vectors of weights
 
 // (batch, heads, length, width) of an operand and the floats between neighbours.
 struct Heads {
@@ -179,19 +180,25 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
       }
       if (s.mask || s.flags) apply_mask(s, c, mask_at, live, width, from + j, row);
     }
-    for (int p = 0; p < vecs; ++p) {
-      VF top = best[p];
-      for (int64_t j = 0; j < n; ++j) {
-        float* row = space.weights + j * width + p * kVec;
-        VF x = load(row);
-        if (s.causal) {
-          x = select(lane[p] < static_cast<float>(from + j), splat(-INFINITY), x);
-          store(row, x);
-        }
-        top = select((x > top) | (x != x), x, top);
+    for (int64_t j = s.causal && first > from ? first - from : 0; s.causal && j < n; ++j) {
+      for (int p = 0; p < vecs; ++p) {
+        float* x = space.weights + j * width + p * kVec;
+        store(x, select(lane[p] < static_cast<float>(from + j), splat(-INFINITY), load(x)));
       }
-      const VF base = select(top == -INFINITY, VF{}, top);  // nothing allowed yet: every weight is 0
-      const VF factor = vexp_weight(best[p] - base);
+    }
+    // Vector i of the weights belongs to vector i % vecs of the queries. A NaN that is lost here comes back as a weight.
+    VF tops[kTogether], base[kTogether], sums[kTogether] = {};
+    for (int k = 0; k < kTogether; ++k) tops[k] = best[k % vecs];
+    int64_t i = 0;
+    for (; i + kTogether <= n * vecs; i += kTogether) {
+      PN_UNROLL for (int k = 0; k < kTogether; ++k) tops[k] = vmax(load(space.weights + (i + k) * kVec), tops[k]);
+    }
+    for (int k = 0; i < n * vecs; ++i, ++k) tops[k] = vmax(load(space.weights + i * kVec), tops[k]);
+    for (int p = 0; p < vecs; ++p) {
+      VF top = tops[p];
+      for (int k = p + vecs; k < kTogether; k += vecs) top = vmax(top, tops[k]);
+      for (int k = p; k < kTogether; k += vecs) base[k] = select(top == -INFINITY, VF{}, top);  // nothing allowed yet: every weight is 0
+      const VF factor = vexp_weight(best[p] - base[p]);
       if (from > 0) {
         total[p] *= factor;
         for (int64_t d = 0; d < s.v.width; ++d) {
@@ -199,14 +206,23 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
           store(sum, load(sum) * factor);
         }
       }
-      for (int64_t j = 0; j < n; ++j) {
-        float* row = space.weights + j * width + p * kVec;
-        const VF e = vexp_weight(load(row) - base);
-        total[p] += e;
-        store(row, e);
-      }
       best[p] = top;
     }
+    for (i = 0; i + kTogether <= n * vecs; i += kTogether) {
+      VF e[kTogether];
+      PN_UNROLL for (int k = 0; k < kTogether; ++k) e[k] = load(space.weights + (i + k) * kVec) - base[k];
+      vexp_weights<kTogether>(e);
+      PN_UNROLL for (int k = 0; k < kTogether; ++k) {
+        store(space.weights + (i + k) * kVec, e[k]);
+        sums[k] += e[k];
+      }
+    }
+    for (int k = 0; i < n * vecs; ++i, ++k) {
+      const VF e = vexp_weight(load(space.weights + i * kVec) - base[k]);
+      store(space.weights + i * kVec, e);
+      sums[k] += e;
+    }
+    for (int k = 0; k < kTogether; ++k) total[k % vecs] += sums[k];
     weighted.a = v + from * s.v.step_s;
     weighted.k = n;
     weighted.first = from == 0;
