@@ -161,6 +161,12 @@ def test_bf16x3_takes_three_products_where_there_is_amx() -> None:
     error = float(np.max(np.abs(exact - fast)) / np.max(np.abs(exact)))
     assert error < 2e-5
     assert (error > 1e-6) == (targets.TIERS["amx"] <= HOST)
+    report = pyneo.compile(product(w), precision="bf16x3").report()
+    assert report.loss is not None
+    assert report.loss < 2e-5
+    assert (report.loss > 1e-6) == (error > 1e-6)
+    assert "loss against fp32" in str(report)
+    assert "loss" not in str(pyneo.compile(product(w)).report())
 
 
 def product(w: np.ndarray) -> onnx.ModelProto:
