@@ -122,13 +122,14 @@ void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs);
 
 // Pieces that a node asks for: attribute "pieces", three unless told.
 static inline int read_pieces(const Attrs& attrs) { return attrs.i64("pieces", 3) == 2 ? 2 : 3; }
-// Microseconds of `bands` times `pairs` pairs of tiles of rows by `columns`. AMX is two to five times as fast as vectors
-// while the core's other thread rests, and three to four times slower than that while it works: costs are the
-// geometric mean of both.
+// Microseconds of `bands` times `pairs` pairs of tiles of rows by `columns`. With six products AMX takes 0.55 of the time
+// of vectors while the core's other thread rests, and 1.3 times as long while it works, which it does for three quarters of
+// the time on the shared machines that this was measured on: costs are the geometric mean in these parts, so that six
+// products seldom win unless the machine at hand is measured (compile(tune=True)).
 static inline double tile_cost(int pieces, int64_t bands, double pairs, int64_t depth, int64_t columns) {
   const auto blocks = static_cast<double>(bands * ceil_div(columns, int64_t{kVec})), steps = static_cast<double>(depth);
   const double split = steps * kTileRows * (pairs < 4 ? 0.005 : 0.003);
-  return blocks * (pairs * (steps * (pieces == 3 ? 0.14 : 0.079) + 0.06) + split);
+  return blocks * (pairs * (steps * (pieces == 3 ? 0.19 : 0.1) + 0.08) + split);
 }
 
 }  // namespace PN_TIER

@@ -264,7 +264,7 @@ PN_COLD float cost(const KernelQuery& q) {
   const double pairs =
       static_cast<double>(s.units) - ((s.tiles - 1) % kPairRows < kTileRows ? 0.33 : 0);
   const double products = pairs * static_cast<double>(kPositions * s.g.panels()) *
-                          (0.08 + 0.35 * static_cast<double>(steps(s.g)));
+                          (0.08 + 0.42 * static_cast<double>(steps(s.g)));
   const double stream = blocks * static_cast<double>(kPositions * position_bytes(s.g)) / 11e3;
   return static_cast<float>(transform_cost(q, s) +
                             images * (products > stream ? products : stream));
