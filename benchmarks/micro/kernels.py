@@ -11,11 +11,8 @@ slows them down. "cost" is what the kernel's cost function expects, by which the
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +22,6 @@ import numpy as np
 from pyneo import _core
 from pyneo.compiler.lower.attrs import pack_attrs
 from pyneo.compiler.targets.target import TIERS, block_of
-
-FLAGS = {
-    "portable": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"],
-}
-# A multiply-add unit's peak is that of AVX-512 where there are tiles as well: they may pass it.
-FLAGS["amx"] = FLAGS["avx512"]
 
 
 @dataclass
@@ -93,21 +82,15 @@ def cases() -> list[Case]:
 
 
 class Peak:
-    """Multiply-adds of this core on a tier, measured in C."""
+    """Multiply-adds of this core on a tier's vectors; AMX, which has tiles beside them, may pass it."""
 
     def __init__(self, tier: str) -> None:
-        source = Path(__file__).with_name("peak.c")
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "peak.so"
-            vec = 4 if tier == "portable" else block_of(tier)
-            command = ["cc", "-O2", "-ffp-contract=fast", "-shared", "-fPIC", f"-DVEC={vec}", *FLAGS[tier]]
-            subprocess.run([*command, str(source), "-o", str(library)], check=True)
-            self._call = ctypes.CDLL(str(library)).peak_gflops
-        self._call.restype = ctypes.c_double
+        self._tier = TIERS[tier]
         self.best = 0.0
 
     def sample(self) -> None:
-        self.best = max(self.best, float(self._call(4)))
+        """GFLOP/s of the best burst so far."""
+        self.best = max(self.best, _core.peak_flops(self._tier, 4) * 1e-9)
 
 
 def measure(case: Case, tier: str, threads: int, rounds: int, peak: Peak) -> list[dict[str, Any]]:

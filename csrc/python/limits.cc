@@ -46,14 +46,31 @@ double baseline(volatile float* sink) { return multiply_adds<V4>(sink); }
 [[gnu::target("avx512f,fma,prefer-vector-width=512")]] double avx512(volatile float* sink) { return multiply_adds<V16>(sink); }
 #endif
 
-double flops_per_second(volatile float* sink) {
+double flops_per_second(uint32_t tier, volatile float* sink) {
 #if defined(__x86_64__)
-  pn_target host{};
-  pn_host_target(&host);
-  if (host.tier >= 2) return avx512(sink);
-  if (host.tier == 1) return avx2(sink);
+  if (tier >= 2) return avx512(sink);
+  if (tier == 1) return avx2(sink);
 #endif
   return baseline(sink);
+}
+
+uint32_t host_tier() {
+  pn_target host{};
+  pn_host_target(&host);
+  return host.tier;
+}
+
+// FLOP/s of one core at the tier, which is at most the host's: the best of `trials` of about a quarter of a millisecond.
+double peak_flops(uint32_t tier, int trials) {
+  volatile float sink = 0;
+  double best = 0;
+  const uint32_t most = host_tier();
+  py::gil_scoped_release free_gil;
+  for (int i = 0; i < trials; ++i) {
+    const double f = flops_per_second(tier < most ? tier : most, &sink);
+    best = f > best ? f : best;
+  }
+  return best;
 }
 
 // One pass over memory far larger than a core's own caches.
@@ -70,16 +87,12 @@ double bytes_per_second(const std::vector<uint64_t>& memory, volatile uint64_t* 
 
 // (FLOP/s, bytes/s) of one core: the best of several short trials.
 py::tuple core_limits() {
-  volatile float sink = 0;
+  const double flops = peak_flops(host_tier(), 12);
   volatile uint64_t sum = 0;
-  double flops = 0, bytes = 0;
+  double bytes = 0;
   {
     py::gil_scoped_release free_gil;
     const std::vector<uint64_t> memory(size_t{64} << 17, 1);  // 64 MiB
-    for (int i = 0; i < 12; ++i) {
-      const double f = flops_per_second(&sink);
-      flops = f > flops ? f : flops;
-    }
     for (int i = 0; i < 4; ++i) {
       const double b = bytes_per_second(memory, &sum);
       bytes = b > bytes ? b : bytes;
@@ -91,6 +104,8 @@ py::tuple core_limits() {
 }  // namespace
 
 void bind_limits(py::module_& m) {
+  m.def("peak_flops", &peak_flops, py::arg("tier"), py::arg("trials"),
+        "FLOP/s of float32 multiply-adds in registers, one core, vectors of the tier (lowered to this machine's).");
   m.def("core_limits", &core_limits, "(FLOP/s of float32 multiply-adds, bytes/s read from memory) of one core, measured.");
 }
 
