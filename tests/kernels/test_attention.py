@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import accepting, check, each_wide_tier
-from tests.kernels.harness import Node
+from tests.kernels.compare import accepting, check, each_wide_tier, run_kernel
+from tests.kernels.harness import TIERS, Node
 
 
 def draw(*shape, seed=0):
@@ -32,6 +32,12 @@ CASES = [
     (2, 1, 1, 5, 64, 8, 16),
     (1, 2, 2, 31, 65, 96, 7),
     (1, 1, 1, 3, 9, 128, 130),
+    (1, 2, 2, 197, 197, 64, None),
+    (1, 1, 1, 300, 500, 40, 80),  # several blocks of keys
+    (1, 1, 1, 70, 600, 33, 17),
+    (1, 1, 1, 65, 260, 512, 500),
+    (3, 2, 1, 49, 49, 32, None),
+    (1, 1, 1, 33, 32, 16, 1),
 ]
 
 
@@ -54,6 +60,16 @@ def test_masks(mask, tier):
 
 
 @each_wide_tier
+@pytest.mark.parametrize("keys", [500, 470])
+def test_masks_over_blocks_of_keys(keys, tier):
+    numbers = draw(1, 2, 90, keys, seed=3)
+    numbers[..., :300] -= 1000  # what counts comes last
+    numbers[0, 0, 5] = -np.inf
+    check(packed(1, 2, 2, 90, 500, 64, mask=numbers), "f32_attention", tier)
+    check(packed(1, 2, 2, 90, 500, 64, mask=numbers > -999, is_causal=1), "f32_attention", tier)
+
+
+@each_wide_tier
 def test_a_query_that_may_see_nothing_gives_zeros(tier):
     mask = np.ones((40, 130), bool)
     mask[7], mask[8, :100] = False, False
@@ -69,6 +85,8 @@ def test_large_negative_mask(tier):
 @each_wide_tier
 def test_scale_and_softcap(tier):
     check(packed(1, 2, 2, 40, 90, 32, scale=0.3, softcap=2.0), "f32_attention", tier)
+    check(packed(1, 2, 2, 40, 90, 32, scale=-0.4), "f32_attention", tier)
+    check(packed(1, 2, 2, 40, 90, 32, scale=0.0), "f32_attention", tier)
 
 
 @each_wide_tier
@@ -88,3 +106,38 @@ def test_large_scores(tier):
 def test_windows_and_present_outputs_are_left_to_the_reference(tier):
     assert not accepting(packed(1, 1, 1, 8, 8, 8, left_window_size=2), tier)
     assert not accepting(packed(1, 1, 1, 8, 8, 8), tier, outputs=3)
+
+
+@pytest.mark.skipif("amx" not in TIERS, reason="this CPU has no tiles")
+@pytest.mark.parametrize("heads", [1, 2, 7])
+@pytest.mark.parametrize("causal", [0, 1])
+def test_tiles_give_the_same_bits_whoever_shares_the_work(heads, causal):
+    node = packed(1, heads, heads, 330, 520, 64, is_causal=causal)
+    assert "f32_attention_amx" in accepting(node, "amx")
+    one, _ = run_kernel(node, "f32_attention_amx", "amx")
+    for threads in (2, 3):
+        more, _ = run_kernel(node, "f32_attention_amx", "amx", threads=threads)
+        np.testing.assert_array_equal(one[0], more[0])
+
+
+@pytest.mark.skipif("amx" not in TIERS, reason="this CPU has no tiles")
+def test_tiles_are_as_exact_as_multiply_adds():
+    node = packed(1, 4, 4, 128, 128, 64)
+    q, k, v = (
+        x.reshape(128, 4, 64).transpose(1, 0, 2).astype(np.float64) for x in node.inputs if x is not None
+    )
+    weights = np.exp(q @ k.transpose(0, 2, 1) / 8)
+    exact = (weights @ v / weights.sum(-1, keepdims=True)).transpose(1, 0, 2).reshape(1, 128, 256)
+    errors = {}
+    for kernel in ("f32_attention", "f32_attention_amx"):
+        got, _ = run_kernel(node, kernel, "amx")
+        errors[kernel] = np.abs(got[0] - exact).max()
+    assert errors["f32_attention_amx"] < 2 * errors["f32_attention"]
+
+
+@pytest.mark.skipif("amx" not in TIERS, reason="this CPU has no tiles")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_two_pieces_hold_fourteen_bits(case):
+    for causal in (0, 1):
+        node = packed(*case, is_causal=causal, pieces=2)
+        check(node, "f32_attention_amx", "amx", rtol=2e-4, atol=1e-4)

@@ -246,11 +246,8 @@ void run_panels(const PanelJob& job, char* scratch) {
 
 void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs) {
   Ahead none{nullptr, nullptr, 0, 1, 0};
-  Pending calls;
-  calls.sums = reinterpret_cast<float*>(part.to);
-  calls.tiles = static_cast<int>(part.depth * 3);
-  calls.vecs = 2;
-  run_pair<3>(job, part, tiles, vecs, &none, &calls);
+  Pending nothing;
+  job.pieces == 3 ? run_pair<3>(job, part, tiles, vecs, &none, &nothing) : run_pair<2>(job, part, tiles, vecs, &none, &nothing);
   if (vecs == 2) return;
   float* sums = reinterpret_cast<float*>(part.to);
   for (int64_t i = 0; i < tiles * kTileRows * kVec; i += kVec) {

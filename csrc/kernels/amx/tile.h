@@ -116,8 +116,7 @@ struct Part {
   char* to;
   int64_t ahead_rows;           // of the next block, to be split behind each product
 };
-// One part of `tiles` by `vecs`, three pieces, with B in pieces already: [step][piece][vector]. job.finish is called
-// behind each of the 6 * depth products, for what the vector units shall do meanwhile.
+// One part of `tiles` by `vecs` with B in pieces already: [step][piece][vector].
 void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs);
 
 // Pieces that a node asks for: attribute "pieces", three unless told.

@@ -9,8 +9,8 @@
 // those of gemm/rows.h: rows of K by a panel of queries, and columns of V by a panel of weights.
 #include <cstring>
 
+#include "kernels/attention/attention.h"
 #include "kernels/gemm/rows.h"
-#include "kernels/kernel.h"
 #include "kernels/spread.h"
 #include "simd/math.h"
 #include "simd/transpose.h"
@@ -23,20 +23,7 @@ constexpr int64_t kStrip = kRowPanel;  // queries of a task
 constexpr int64_t kKeys = 256;         // most keys of a block: weights stay in L2 beside K and V
 constexpr int64_t kMaxWidth = 512;
 constexpr int kTogether = 4;           // vectors of weights
-
-// (batch, heads, length, width) of an operand and the floats between neighbours.
-struct Heads {
-  int64_t batch, heads, length, width, step_b, step_h, step_s;
-};
-
-struct State {
-  Heads q, k, v, y;
-  int64_t group;             // query heads that share a key head
-  int64_t keys;              // that take part
-  int64_t mask_b, mask_h, mask_q;
-  float scale, softcap;
-  bool causal, mask, flags;  // a mask that is added, or one of booleans
-};
+using State = AttentionState;
 
 bool read_heads(const Shape& s, int64_t heads, Heads* h) {
   if (s.rank == 4) {
@@ -49,7 +36,18 @@ bool read_heads(const Shape& s, int64_t heads, Heads* h) {
   return true;
 }
 
-bool fill(const KernelQuery& q, State* s) {
+}  // namespace
+
+void transpose(const float* from, int64_t from_step, float* to, int64_t to_step, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; r += kVec) {
+    for (int64_t c = 0; c < columns; c += kVec) {
+      transpose_part(from + r * from_step + c, from_step, to + c * to_step + r, to_step,
+                     static_cast<int>(rows - r < kVec ? rows - r : kVec), static_cast<int>(columns - c < kVec ? columns - c : kVec));
+    }
+  }
+}
+
+bool read_attention(const KernelQuery& q, AttentionState* s) {
   for (int i = 0; i < 3; ++i) {
     if (!q.has(i) || q.in[i]->dtype != DType::kF32 || q.in[i]->layout != Layout::kPlain) return false;
   }
@@ -87,6 +85,8 @@ bool fill(const KernelQuery& q, State* s) {
   return true;
 }
 
+namespace {
+
 // What a task keeps, in its thread's scratch, a panel wide.
 struct Space {
   float *queries;  // [width of Q], scaled
@@ -111,17 +111,6 @@ PN_INLINE void apply_mask(const State& s, const RunContext& c, int64_t at, int64
     return;
   }
   for (int64_t i = 0; i < live; ++i) row[i] += value(i);
-}
-
-// to[c][r] = from[r][c], once in the library's code for both ends of a task.
-__attribute__((noinline)) void transpose(const float* from, int64_t from_step, float* to, int64_t to_step, int64_t rows,
-                                         int64_t columns) {
-  for (int64_t r = 0; r < rows; r += kVec) {
-    for (int64_t c = 0; c < columns; c += kVec) {
-      transpose_part(from + r * from_step + c, from_step, to + c * to_step + r, to_step,
-                     static_cast<int>(rows - r < kVec ? rows - r : kVec), static_cast<int>(columns - c < kVec ? columns - c : kVec));
-    }
-  }
 }
 
 void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t first, uint8_t* scratch) {
@@ -241,24 +230,26 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
 
 bool accepts(const KernelQuery& q) {
   State s;
-  return fill(q, &s);
+  return read_attention(q, &s);
 }
 
 float cost(const KernelQuery& q) {
   State s;
-  if (!fill(q, &s)) return 0;
-  const double strips = static_cast<double>(s.q.batch * s.q.heads * ceil_div(s.q.length, kStrip));
-  const double pairs = strips * kStrip * static_cast<double>(s.keys) * (s.causal ? 0.5 : 1);
-  return static_cast<float>(pairs * static_cast<double>(s.q.width + s.v.width + 40) * (kVec == 16 ? 2e-5 : 4e-5) + 0.5);
+  if (!read_attention(q, &s)) return 0;
+  const int64_t full = s.q.length / kStrip * kStrip, rest = s.q.length - full;
+  const int64_t width = full + (rest > 0 ? panel_vecs(rest) * kVec : 0);
+  const double rows = static_cast<double>(s.q.batch * s.q.heads) * static_cast<double>(width);
+  const double pairs = rows * static_cast<double>(s.keys) * (s.causal ? 0.6 : 1);
+  return static_cast<float>(pairs * static_cast<double>(s.q.width + s.v.width + 40) * (kVec == 16 ? 1.65e-5 : 3.3e-5) + 0.5);
 }
 
 int64_t thread_scratch(const KernelQuery& q) {
   State s;
-  return fill(q, &s) ? space_floats(s) * static_cast<int64_t>(sizeof(float)) : 0;
+  return read_attention(q, &s) ? space_floats(s) * static_cast<int64_t>(sizeof(float)) : 0;
 }
 
 Status prepare(const KernelQuery& q, void* state) {
-  if (fill(q, static_cast<State*>(state))) return Status::kOk;
+  if (read_attention(q, static_cast<State*>(state))) return Status::kOk;
   return fail(Status::kInternal, "Attention: the kernel was prepared for operands it does not accept");
 }
 

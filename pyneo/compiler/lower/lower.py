@@ -39,7 +39,7 @@ class Lowered:
 
 # Pieces of a factor that a precision asks kernels for (csrc/kernels/amx/tile.h).
 PRECISIONS = {"fp32": 3, "bf16x3": 2}
-_IN_PIECES = ("Conv", "Gemm", "MatMul")
+_IN_PIECES = ("Attention", "Conv", "Gemm", "MatMul")
 
 
 def lower(graph: Graph, target: Target, tuner: Tuner | None = None, precision: str = "fp32") -> Lowered:
