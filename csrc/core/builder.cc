@@ -253,12 +253,7 @@ Status Builder::evaluate(const ModelNode& n, int64_t bytes) {
   PN_TRY(scratch.allocate(needs.scratch_bytes, "scratch"));
   Pool pool = Pool::serial();
   RunContext run;
-  run.op = n.op->name;
-  run.attrs = n.attrs;
-  run.n_in = n.n_in;
-  run.n_out = n.n_out;
-  run.in = const_cast<const Tensor* const*>(tensors.data());
-  run.out = tensors.data() + n.n_in;
+  set_operands(n, tensors.data(), &run);
   run.scratch = scratch.data();
   run.pool = &pool;
   b.step = false;
@@ -376,13 +371,7 @@ Status Builder::finish() {
     Binding::Step& step = out.steps_[step_at++];
     step.node = begin_ + i;
     step.scratch = nodes_[i].scratch;
-    RunContext& run = step.run;
-    run.op = n.op->name;
-    run.attrs = n.attrs;
-    run.n_in = n.n_in;
-    run.n_out = n.n_out;
-    run.in = const_cast<const Tensor* const*>(out.operands_.data() + operand_at);
-    run.out = out.operands_.data() + operand_at + n.n_in;
+    set_operands(n, out.operands_.data() + operand_at, &step.run);
     for (int32_t k = 0; k < n.n_in + n.n_out; ++k) {
       const int32_t t = operands_[nodes_[i].operands + k];
       out.operands_[operand_at++] = t < 0 ? nullptr : &out.tensors_[t];

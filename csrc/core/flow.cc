@@ -256,12 +256,7 @@ Status Flow::run_alone(int32_t graph, int32_t node) {
   PN_TRY(pick_kernel(*model_, n, w_, &kernel, &needs));
   PN_TRY(memory_->reserve(needs.scratch_bytes, round_up(needs.thread_scratch_bytes, 64), pool_->size()));
   RunContext run;
-  run.op = n.op->name;
-  run.attrs = n.attrs;
-  run.n_in = n.n_in;
-  run.n_out = n.n_out;
-  run.in = const_cast<const Tensor* const*>(operands_.data());
-  run.out = operands_.data() + n.n_in;
+  set_operands(n, operands_.data(), &run);
   run.scratch = memory_->arena.data();
   run.thread_scratch = memory_->thread_scratch.data();
   run.thread_stride = memory_->thread_stride;

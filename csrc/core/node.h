@@ -43,4 +43,14 @@ Status pick_kernel(const Model& model, const ModelNode& n, const NodeWorkspace& 
 Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w, int64_t packed_bytes,
                     NodeNeeds* needs);
 
+// The node's operands, inputs first, as its kernel takes them; what it runs with (scratch, threads) is left to set.
+inline void set_operands(const ModelNode& n, Tensor* const* operands, RunContext* run) {
+  run->op = n.op->name;
+  run->attrs = n.attrs;
+  run->n_in = n.n_in;
+  run->n_out = n.n_out;
+  run->in = operands;
+  run->out = operands + n.n_in;
+}
+
 }  // namespace pyneo
