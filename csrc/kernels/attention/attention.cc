@@ -113,6 +113,16 @@ PN_INLINE void apply_mask(const State& s, const RunContext& c, int64_t at, int64
   for (int64_t i = 0; i < live; ++i) row[i] += value(i);
 }
 
+// The same for numbers that differ from query to query, of n keys: a square at a time is turned beside the weights.
+void add_mask(const State& s, const float* mask, int64_t live, int64_t width, int64_t n, float* weights) {
+  alignas(64) float turned[kVec * kStrip] = {};
+  for (int64_t j = 0; j < n; j += kVec) {
+    const int64_t keys = n - j < kVec ? n - j : kVec;
+    transpose(mask + j, s.mask_q, turned, width, live, keys);
+    for (int64_t i = 0; i < keys * width; i += kVec) store(weights + j * width + i, load(weights + j * width + i) + load(turned + i));
+  }
+}
+
 void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t first, uint8_t* scratch) {
   const Space space(s, scratch);
   const int64_t live = s.q.length - first < kStrip ? s.q.length - first : kStrip;
@@ -167,8 +177,9 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
       if (s.softcap > 0) {
         for (int p = 0; p < vecs; ++p) store(row + p * kVec, vtanh(load(row + p * kVec) / s.softcap) * s.softcap);
       }
-      if (s.mask || s.flags) apply_mask(s, c, mask_at, live, width, from + j, row);
+      if (s.flags || (s.mask && s.mask_q == 0)) apply_mask(s, c, mask_at, live, width, from + j, row);
     }
+    if (s.mask && s.mask_q != 0) add_mask(s, c.in[3]->as<const float>() + mask_at + from, live, width, n, space.weights);
     for (int64_t j = s.causal && first > from ? first - from : 0; s.causal && j < n; ++j) {
       for (int p = 0; p < vecs; ++p) {
         float* x = space.weights + j * width + p * kVec;
