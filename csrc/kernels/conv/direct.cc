@@ -72,6 +72,11 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
     x += top * pitch + left * e;
   }
   walk.b_step = g.dilation_h * pitch;
+  if (walk.c_count == 1) {  // of two loops the inner one costs less
+    walk.c_count = walk.b_count;
+    walk.c_step = walk.b_step;
+    walk.b_count = 1;
+  }
   walk.row = g.stride_h * pitch;
 
   const int64_t plane = s.out_plane, width = g.out_w;
