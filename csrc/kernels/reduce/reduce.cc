@@ -44,17 +44,20 @@ PN_INLINE VF merge(VF a, VF b) {
 // `length` vectors, `step` floats apart, the last ones short by kVec - lanes. kMin: the maximum of -x.
 template <Kind kind>
 __attribute__((noinline)) VF column(const float* x, int64_t length, int64_t step, int lanes) {
-  VF a = start<kind>(), b = a, c = a, d = a;
-  int64_t k = 0;
-  if (lanes == kVec) {
-    for (; k + 4 <= length; k += 4, x += 4 * step) {
-      a = fold<kind>(a, load(x));
-      b = fold<kind>(b, load(x + step));
-      c = fold<kind>(c, load(x + 2 * step));
-      d = fold<kind>(d, load(x + 3 * step));
-    }
+  VF a = start<kind>();
+  if (lanes < kVec) {  // apart, lest the sums below be kept in memory for the calls in here
+    for (int64_t k = 0; k < length; ++k, x += step) a = fold<kind>(a, load_n(x, lanes));
+    return a;
   }
-  for (; k < length; ++k, x += step) a = fold<kind>(a, lanes == kVec ? load(x) : load_n(x, lanes));
+  VF b = a, c = a, d = a;
+  int64_t k = 0;
+  for (; k + 4 <= length; k += 4, x += 4 * step) {
+    a = fold<kind>(a, load(x));
+    b = fold<kind>(b, load(x + step));
+    c = fold<kind>(c, load(x + 2 * step));
+    d = fold<kind>(d, load(x + 3 * step));
+  }
+  for (; k < length; ++k, x += step) a = fold<kind>(a, load(x));
   return merge<kind>(merge<kind>(a, b), merge<kind>(c, d));
 }
 
