@@ -184,6 +184,23 @@ def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
 FIRST_LAYERS = [shape for shape in SHAPES if shape.startswith("first layer")]
 
 
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("shape", ["pointwise, tails everywhere", "3x3, tails", "first layer"])
+def test_equal_filters_give_equal_bits(shape: str, tier: str) -> None:
+    """In whole panels and in tails: a softmax behind may tell sums apart that differ by rounding alone."""
+    made, block = node(shape, bias=False), block_of(tier)
+    filters = made.inputs[1]
+    assert filters is not None
+    made.inputs[1] = np.ascontiguousarray(np.broadcast_to(filters[:1], (72, *filters.shape[1:])))
+    found = 0
+    for act_in in (block, 0):
+        for kernel in kernels(made, tier, act_in, block):
+            y, _ = run(made, kernel, tier, act_in, block)
+            assert np.array_equal(y, np.broadcast_to(y[:, :1], y.shape)), kernel
+            found += 1
+    assert found > 0
+
+
 @pytest.mark.parametrize(
     "shape", ["pointwise, tails everywhere", "3x3, tails", "3x3, stride 2", *FIRST_LAYERS]
 )

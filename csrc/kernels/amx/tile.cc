@@ -69,9 +69,6 @@ struct Pending {
  private:
   void finish_one(const PanelJob& j) {
     float* const from = sums + (tile * 2 + vec) * kTileRows * kVec;
-    if (vecs == 1) {
-      for (int64_t i = 0; i < kTileRows * kVec; i += kVec) store(from + i, load(from + i) + load(from + kTileRows * kVec + i));
-    }
     j.finish(j.self, panel * 2 + vec, at + tile * kTileRows, from);
     if (++vec < vecs) return;
     vec = 0;
@@ -79,16 +76,16 @@ struct Pending {
   }
 };
 
-// Sums in tiles 0 to 3, A in 4 and 5, B in 6 and 7. A single vector has its sums in two parts, which take turns: a
-// product waits for 52 cycles for the one before it in the same tile.
+// Sums in tiles 0 to 3, A in 4 and 5, B in 6 and 7. The order of an element's sums is the same in all four forms: equal
+// columns of B give equal results, wherever they stand.
 template <int kPieces, int kTiles, int kVecs>
 void run_part(const PanelJob& j, const Part& s, Ahead* next, Pending* ready) {
   // What was stored stays in front of the loads, which GCC takes for no access to memory.
   asm volatile("" ::: "memory");
   _tile_loadd(0, s.from, s.from_row);
-  _tile_loadd(1, s.from + s.from_vec, s.from_row);
+  if (kVecs == 2) _tile_loadd(1, s.from + s.from_vec, s.from_row);
   if (kTiles == 2) _tile_loadd(2, s.from + s.from_tile, s.from_row);
-  if (kTiles == 2) _tile_loadd(3, s.from + s.from_tile + s.from_vec, s.from_row);
+  if (kTiles == 2 && kVecs == 2) _tile_loadd(3, s.from + s.from_tile + s.from_vec, s.from_row);
   const char *a0 = s.a[0], *a1 = s.a[1], *b = s.b;
   const char *p = nullptr, *q = nullptr;
   const auto load_a = [&](int64_t at) __attribute__((always_inline)) {
@@ -100,16 +97,11 @@ void run_part(const PanelJob& j, const Part& s, Ahead* next, Pending* ready) {
     if (kVecs == 2) _tile_loadd(7, b + (piece * kVecs + 1) * kTileBytes, kRowBytes);
   };
   // The vector units have time for other things: a part of them behind every product.
-  const auto multiply = [&](bool turn = false) __attribute__((always_inline)) {
-    if (kVecs == 1 && turn) {
-      _tile_dpbf16ps(1, 4, 6);
-      if (kTiles == 2) _tile_dpbf16ps(3, 5, 6);
-    } else {
-      _tile_dpbf16ps(0, 4, 6);
-      if (kVecs == 2) _tile_dpbf16ps(1, 4, 7);
-      if (kTiles == 2) _tile_dpbf16ps(2, 5, 6);
-      if (kTiles == 2 && kVecs == 2) _tile_dpbf16ps(3, 5, 7);
-    }
+  const auto multiply = [&]() __attribute__((always_inline)) {
+    _tile_dpbf16ps(0, 4, 6);
+    if (kVecs == 2) _tile_dpbf16ps(1, 4, 7);
+    if (kTiles == 2) _tile_dpbf16ps(2, 5, 6);
+    if (kTiles == 2 && kVecs == 2) _tile_dpbf16ps(3, 5, 7);
     if (kPieces == 3 && kTiles == 2 && kVecs == 2) {  // the usual one: a call would cost a tenth
       split_ahead<kPieces>(next, s.ahead_rows);
     } else {
@@ -133,26 +125,26 @@ void run_part(const PanelJob& j, const Part& s, Ahead* next, Pending* ready) {
     multiply();
     if (kPieces == 3) {
       load_a(piece);
-      multiply(true);
+      multiply();
       load_b(1);
       multiply();
       load_a(0);
-      multiply(true);
+      multiply();
       load_b(0);
       multiply();
       load_b(2);
     } else {
       load_a(0);
-      multiply(true);
+      multiply();
       load_b(1);
     }
-    multiply(kPieces == 3);
+    multiply();
   }
   ready->rest(j);
   _tile_stored(0, s.to, kRowBytes);
-  _tile_stored(1, s.to + kTileBytes, kRowBytes);
+  if (kVecs == 2) _tile_stored(1, s.to + kTileBytes, kRowBytes);
   if (kTiles == 2) _tile_stored(2, s.to + 2 * kTileBytes, kRowBytes);
-  if (kTiles == 2) _tile_stored(3, s.to + 3 * kTileBytes, kRowBytes);
+  if (kTiles == 2 && kVecs == 2) _tile_stored(3, s.to + 3 * kTileBytes, kRowBytes);
 }
 
 template <int kPieces>
@@ -248,12 +240,6 @@ void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs) {
   Ahead none{nullptr, nullptr, 0, 1, 0};
   Pending nothing;
   job.pieces == 3 ? run_pair<3>(job, part, tiles, vecs, &none, &nothing) : run_pair<2>(job, part, tiles, vecs, &none, &nothing);
-  if (vecs == 2) return;
-  float* sums = reinterpret_cast<float*>(part.to);
-  for (int64_t i = 0; i < tiles * kTileRows * kVec; i += kVec) {
-    float* const at = sums + i + i / (kTileRows * kVec) * (kTileRows * kVec);
-    store(at, load(at) + load(at + kTileRows * kVec));
-  }
 }
 
 }  // namespace PN_TIER
