@@ -128,7 +128,7 @@ static inline int read_pieces(const Attrs& attrs) { return attrs.i64("pieces", 3
 static inline double tile_cost(int pieces, int64_t bands, double pairs, int64_t depth, int64_t columns) {
   const auto blocks = static_cast<double>(bands * ceil_div(columns, int64_t{kVec})), steps = static_cast<double>(depth);
   const double split = steps * kTileRows * (pairs < 4 ? 0.005 : 0.003);
-  return blocks * (pairs * (steps * (pieces == 3 ? 0.19 : 0.1) + 0.08) + split);
+  return blocks * (pairs * (steps * (pieces == 3 ? 0.22 : 0.1) + 0.08) + split);
 }
 
 }  // namespace PN_TIER
