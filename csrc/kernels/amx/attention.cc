@@ -22,8 +22,6 @@ namespace {
 constexpr int64_t kStrip = kPairRows;
 constexpr int kAtOnce = 8;  // vectors that go through exp in step with each other
 
-int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t clamp(int64_t x, int64_t most) { return x < 0 ? 0 : min64(x, most); }
 // Powers of two by shifts: the file is built for size, where compilers divide.
 int64_t steps_of(int64_t n) { return (n + kDepth - 1) >> 5; }

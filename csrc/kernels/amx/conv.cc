@@ -33,8 +33,6 @@ struct Band {
   int64_t piece, phase, step;   // bytes from one to the next
 };
 
-int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 void lay_out(const State& s, Band* b) {
   b->pitch = b->cols + s.extra_w - s.overlap;

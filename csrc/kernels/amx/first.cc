@@ -41,8 +41,6 @@ struct Band {
   int64_t pitch, piece, lead;       // bytes from one line, one piece to the next; in front of a line
 };
 
-int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t divisor(int64_t a, int64_t b) {
   while (b != 0) {
     const int64_t rest = a % b;

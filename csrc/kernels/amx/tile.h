@@ -29,6 +29,9 @@ constexpr int64_t kBlockSteps = 16;             // most steps of 32 k of a block
 constexpr int64_t kMaxRows = 512;               // most rows of A of one run_panels
 constexpr int kMaxTaps = 64;
 
+constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
 // Vectors of the panel that begins `left` columns before the end.
 constexpr int tile_vecs(int64_t left) { return left <= kVec ? 1 : 2; }
 // Floats of B for `depth` steps: [panel][step][vector][k % 16][k / 16][column].
@@ -123,8 +126,8 @@ void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs);
 static inline int read_pieces(const Attrs& attrs) { return attrs.i64("pieces", 3) == 2 ? 2 : 3; }
 // Microseconds of `bands` times `pairs` pairs of tiles of rows by `columns`. With six products AMX takes 0.55 of the time
 // of vectors while the core's other thread rests, and 1.3 times as long while it works, which it does for three quarters of
-// the time on the shared machines that this was measured on: costs are the geometric mean in these parts, so that six
-// products seldom win unless the machine at hand is measured (compile(tune=True)).
+// the time on the shared machines that this was measured on: costs are the geometric mean in these parts and, for six
+// products, a little above it, so that these seldom win unless the machine at hand is measured (compile(tune=True)).
 static inline double tile_cost(int pieces, int64_t bands, double pairs, int64_t depth, int64_t columns) {
   const auto blocks = static_cast<double>(bands * ceil_div(columns, int64_t{kVec})), steps = static_cast<double>(depth);
   const double split = steps * kTileRows * (pairs < 4 ? 0.005 : 0.003);

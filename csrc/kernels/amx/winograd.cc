@@ -21,7 +21,6 @@ using namespace winograd;  // NOLINT: this file is about nothing else
 
 constexpr int64_t kBoxBytes = kBox * 4;
 
-int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 int64_t steps(const Geometry& g) { return ceil_div(g.channels, kDepth); }
 // Bytes of a position's weights, in pieces: [panel][step][piece][vector][channel %
