@@ -45,8 +45,8 @@ class Tuner:
         folder: where times are kept; by default $PYNEO_CACHE, or pyneo in the user's cache folder.
         Raises TargetError if this machine is not of the target's kind.
         """
-        here = host()
-        if target.arch != here.arch or target.native["tier"] > here.native["tier"]:
+        if not target.runs_here:
+            here = host()
             raise TargetError(
                 f"tuning measures on this machine, which is {here.arch} with {here.tier}; target "
                 f"'{target.name}' is {target.arch} with {target.tier}. Tune on such a device, or compile "

@@ -43,6 +43,12 @@ class Target:
         return block_of(self.tier)
 
     @property
+    def runs_here(self) -> bool:
+        """Whether this machine can run what is compiled for the target."""
+        here = host()
+        return self.arch == here.arch and TIERS[self.tier] <= TIERS[here.tier]
+
+    @property
     def native(self) -> dict[str, int]:
         """The target as the core takes it."""
         return {
