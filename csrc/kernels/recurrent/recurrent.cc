@@ -113,19 +113,27 @@ PN_INLINE void tile(const Product& p, int64_t row, int64_t at) {
   }
 }
 
-// Columns [at, end) of all rows; both are multiples of kVec.
+// Columns [at, end) of R rows.
+template <int R, int C>
+void band(const Product& p, int64_t row, int64_t at, int64_t end) {
+  int64_t c = at;
+  for (; c + C * kVec <= end; c += C * kVec) tile<R, C>(p, row, c);
+  for (; c < end; c += kVec) tile<R, 1>(p, row, c);
+}
+
+// Columns [at, end) of all rows; both are multiples of kVec. Few rows share what weights are loaded, too.
 void multiply(const Product& p, int64_t rows, int64_t at, int64_t end) {
   int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) {
-    int64_t c = at;
-    for (; c + 2 * kVec <= end; c += 2 * kVec) tile<kRows, 2>(p, r, c);
-    if (c < end) tile<kRows, 1>(p, r, c);
+  for (; r + kRows <= rows; r += kRows) band<kRows, 2>(p, r, at, end);
+  if (kRows > 4 && r + 4 <= rows) {
+    band<4, 4>(p, r, at, end);
+    r += 4;
   }
-  for (; r < rows; ++r) {
-    int64_t c = at;
-    for (; c + 8 * kVec <= end; c += 8 * kVec) tile<1, 8>(p, r, c);
-    for (; c < end; c += kVec) tile<1, 1>(p, r, c);
+  if (r + 2 <= rows) {
+    band<2, 4>(p, r, at, end);
+    r += 2;
   }
+  if (r < rows) band<1, 8>(p, r, at, end);
 }
 
 // --- steps ---------------------------------------------------------------------------------------
@@ -180,7 +188,10 @@ struct Machine {
   // Gates [from, to) of units [u0, u1), from a state into rec.
   void recur(int64_t d, const float* state, const float* init, int64_t init_step, int from, int to, int64_t u0, int64_t u1) {
     const int64_t rows = d * s.batch;
-    for (int g = from; g < to; ++g) {
+    // All units: the gates' columns are one run, which fills wide tiles where a gate alone does not.
+    const bool whole = u0 == 0 && u1 == s.units;
+    if (whole) u1 *= to - from;
+    for (int g = from; g < (whole ? from + 1 : to); ++g) {
       const int64_t at = g * s.units;
       const Product p{state + rows * s.units, s.units, r + (d * s.width + at) * s.hidden, s.hidden,
                       init + (init_step ? at : 0), init_step, rec + rows * s.width + at, s.width};
