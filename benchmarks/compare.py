@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import isa
 import models
 import numpy as np
 import present
@@ -232,6 +233,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--seconds", type=float, default=0.3, help="length of a turn, at least 2 runs (default 0.3)"
     )
     parser.add_argument("--precision", default="fp32", help="of pyneo: fp32 (default) or bf16x3")
+    parser.add_argument("--isa", choices=list(isa.LEVELS), help="hide newer instruction sets from all")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--chart", type=Path, help="draw latencies relative to the best peer to this PNG")
     options = parser.parse_args(arguments)
@@ -250,7 +252,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     os.environ["PYNEO_BENCHMARK_PRECISION"] = options.precision  # for peers/pyneo.py, in a process of its own
-    comparison = Comparison(present.machine())
+    if options.isa:
+        try:
+            isa.restrict(options.isa, models.OUT)
+        except RuntimeError as e:
+            raise SystemExit(str(e)) from e
+    comparison = Comparison(present.machine(options.isa))
     chosen = options.models or ([] if options.onnx else list(models.MODELS))
     for name in chosen:
         path, _ = models.build(name)

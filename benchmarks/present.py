@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 OURS = "pyneo"
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+def machine(isa: str | None = None) -> dict[str, Any]:
+    """What the figures were measured on; `isa` is the highest instruction set that runtimes could see."""
     name = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             name = line.split(":", 1)[1].strip()
             break
-    return {"cpu": name, "cpus": len(os.sched_getaffinity(0)), "system": platform.platform()}
+    found = {"cpu": name, "cpus": len(os.sched_getaffinity(0)), "system": platform.platform()}
+    return found | ({"isa": isa} if isa else {})
 
 
 def by_model(results: list[Result], threads: int) -> dict[str, dict[str, Result]]:
@@ -60,7 +61,8 @@ def text(comparison: Comparison, summary: dict[str, Any]) -> str:
     where = comparison.machine
     versions = {r.runtime: r.version for r in comparison.results}
     lines = [
-        f"{where['cpu']}, {where['cpus']} CPUs, {where['system']}",
+        f"{where['cpu']}, {where['cpus']} CPUs, {where['system']}"
+        + (f", nothing above {where['isa']} used" if "isa" in where else ""),
         ", ".join(f"{name} {version}" for name, version in versions.items()),
     ]
     for threads in sorted({r.threads for r in comparison.results}):

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import isa
 import numpy as np
 
 
@@ -84,6 +85,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     runtime, model, example, threads = sys.argv[1:5]
+    isa.hide()
     worker = Worker(runtime, Path(model), Path(example), int(threads))
     for line in sys.stdin:
         command = json.loads(line)

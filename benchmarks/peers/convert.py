@@ -29,11 +29,30 @@ def run_pnnx(model: Path, out: Path) -> Path:
     folder = out / "pnnx" / model.stem
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(model, folder)  # it writes beside its input
+        (folder / model.name).write_bytes(with_long_tables(model))  # it writes beside its input
         subprocess.run([str(_tool()), model.name, "fp16=0"], cwd=folder, check=True, capture_output=True)
         (folder / model.name).unlink()
         (folder / "done").touch()
     return folder
+
+
+def with_long_tables(model: Path) -> bytes:
+    """The model with at least 16 rows in tables that integer inputs index.
+
+    pnnx runs the model once with made-up indices, 7 among them, and stops at a table of two token types.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(model))
+    inputs = {i.name for i in graph.graph.input}
+    tables = {n.input[0] for n in graph.graph.node if n.op_type == "Gather" and n.input[1] in inputs}
+    for tensor in graph.graph.initializer:
+        if tensor.name in tables and tensor.dims[0] < 16:
+            rows = numpy_helper.to_array(tensor)
+            more = np.zeros((16 - len(rows), *rows.shape[1:]), rows.dtype)
+            tensor.CopyFrom(numpy_helper.from_array(np.concatenate([rows, more]), tensor.name))
+    return bytes(graph.SerializeToString())
 
 
 def torch_module(source: Path) -> Any:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import isa
 import numpy as np
 
 from peers import Run, installed
@@ -25,13 +26,14 @@ def why_not(model: Path) -> str | None:
 
 
 def prepare(model: Path, out: Path) -> Path:
-    path = out / (model.stem + ".vmfb")
+    processor = isa.LEVELS.get(isa.level() or "", "host")
+    path = out / (model.stem + ("" if processor == "host" else "." + processor) + ".vmfb")
     if not path.exists():
         tools, graph = Path(sys.executable).parent, out / (model.stem + ".mlir")
         steps = [
             ["iree-import-onnx", str(model), "--opset-version", "17", "-o", str(graph)],
             ["iree-compile", str(graph), "-o", str(path), "--iree-hal-target-backends=llvm-cpu",
-             "--iree-llvmcpu-target-cpu=host", "--iree-opt-level=O3"],
+             f"--iree-llvmcpu-target-cpu={processor}", "--iree-opt-level=O3"],
         ]  # fmt: skip
         for tool, *arguments in steps:
             subprocess.run([str(tools / tool), *arguments], check=True, capture_output=True)

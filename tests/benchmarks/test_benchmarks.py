@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,8 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import compare  # noqa: E402
+import isa  # noqa: E402
 import models  # noqa: E402
 import present  # noqa: E402
+from peers import convert  # noqa: E402
 
 # Multiply-adds in millions, from the papers and model cards of the architectures.
 SMALL = {"squeezenet": 350, "mobilenet_v2": 300, "ds_cnn": 2.7}
@@ -130,3 +134,45 @@ def test_a_runtime_that_fails_becomes_a_reason_not_a_crash(
     compare.measure("broken", broken, tmp_path / "broken.npz", options, comparison)
     assert {s.runtime for s in comparison.skipped} == {"pyneo", "onnxruntime"}
     assert comparison.results == []
+
+
+SEEN = "import sys; sys.path.insert(0, 'benchmarks'); import isa; isa.hide()\n" \
+    "from pyneo import _core; print(_core.host_target()['tier'])"  # fmt: skip
+
+
+@pytest.mark.parametrize("level", isa.LEVELS)
+def test_isa_hides_what_is_above_it_from_what_is_imported_later(
+    level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in (isa.VARIABLE, "PYNEO_ISA"):
+        monkeypatch.setenv(variable, "")  # so that it is put back afterwards
+        monkeypatch.delenv(variable)
+    whole = int(subprocess.check_output([sys.executable, "-c", SEEN], cwd=ROOT))
+    try:
+        isa.restrict(level, tmp_path)
+    except RuntimeError as e:  # no x86-64, or a kernel that cannot trap CPUID: then --isa must say so
+        assert str(e).startswith("--isa")
+        return
+    assert isa.level() == os.environ["PYNEO_ISA"] == level
+    monkeypatch.delenv("PYNEO_ISA")  # CPUID alone shall tell
+    seen = int(subprocess.check_output([sys.executable, "-c", SEEN], cwd=ROOT))
+    assert seen == min(whole, list(isa.LEVELS).index(level))
+
+
+def test_converter_gets_tables_that_its_made_up_indices_fit(tmp_path: Path) -> None:
+    table = onnx.numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(2, 3), "table")
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, [1, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 4, 3])],
+        [table],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    longer = convert.with_long_tables(path)
+    ids = np.array([[0, 1, 1, 0]])
+    before, after = (onnxruntime.InferenceSession(m).run(None, {"ids": ids})[0] for m in (str(path), longer))
+    np.testing.assert_array_equal(before, after)
+    onnxruntime.InferenceSession(longer).run(None, {"ids": ids + 14})
