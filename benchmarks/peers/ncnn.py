@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ncnn in fp32, converted by pnnx. It has no batch dimension; integer inputs go in as int32."""
+"""ncnn in fp32, converted by pnnx. It has no batch dimension; integer inputs go in as int32, or as floats."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,13 @@ def why_not(model: Path) -> str | None:
 
 
 def prepare(model: Path, out: Path) -> Path:
-    return run_pnnx(model, out) / f"{model.stem}.ncnn.param"
+    path = run_pnnx(model, out) / f"{model.stem}.ncnn.param"
+    text = path.read_text()
+    # It has no layer that makes floats of integers; `load` feeds floats where pnnx left one.
+    without = text.replace("Tensor.to ", "Noop      ")
+    if without != text:
+        path.write_text(without)
+    return path
 
 
 def load(path: Path, threads: int, inputs: dict[str, np.ndarray]) -> Run:
@@ -32,11 +39,13 @@ def load(path: Path, threads: int, inputs: dict[str, np.ndarray]) -> Run:
         setattr(net.opt, option, False)
     if net.load_param(str(path)) != 0 or net.load_model(str(path.with_suffix(".bin"))) != 0:
         raise RuntimeError(f"ncnn cannot load {path.name}")
+    text = path.read_text()
     arrays = []
-    for x in inputs.values():
-        x = x if x.dtype == np.float32 else x.astype(np.int32)
+    for i, x in enumerate(inputs.values()):
+        if x.dtype != np.float32:
+            x = x.astype(np.int32 if re.search(rf"^Embed .* in{i} ", text, re.MULTILINE) else np.float32)
         arrays.append(np.ascontiguousarray(x[0] if x.ndim > 1 else x))
-    names = [f"out{i}" for i in range(path.read_text().count(" out"))]
+    names = [f"out{i}" for i in range(text.count(" out"))]
 
     def run() -> list[np.ndarray]:
         extractor = net.create_extractor()

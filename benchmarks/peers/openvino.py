@@ -39,10 +39,13 @@ def load(path: Path, threads: int, inputs: dict[str, np.ndarray]) -> Run:
     }  # fmt: skip
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     request = compiled.create_infer_request()
-    outputs = range(len(compiled.outputs))
+    # Copying into its tensors is up to a quarter faster than infer(inputs) on small models.
+    targets = [(request.get_tensor(compiled.input(name)).data, x) for name, x in inputs.items()]
 
     def run() -> list[np.ndarray]:
-        found = request.infer(inputs, share_inputs=True)
-        return [found[i] for i in outputs]
+        for target, x in targets:
+            np.copyto(target, x)
+        request.infer()
+        return [y.data for y in request.output_tensors]
 
     return run
