@@ -19,7 +19,8 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr int64_t kStrip = kRowPanel;  // queries of a task
+constexpr int kStripVecs = kRowVecs == 3 ? 2 : kRowVecs;  // a power of two: so are most numbers of queries
+constexpr int64_t kStrip = kStripVecs * kVec;             // queries of a task
 constexpr int64_t kKeys = 256;         // most keys of a block: weights stay in L2 beside K and V
 constexpr int64_t kMaxWidth = 512;
 constexpr int kTogether = 4;           // vectors of weights
@@ -158,8 +159,8 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
   weighted.rows = s.v.width;
   weighted.y = space.sums;
 
-  VF best[kRowVecs], total[kRowVecs], lane[kRowVecs];
-  for (int p = 0; p < kRowVecs; ++p) {
+  VF best[kStripVecs], total[kStripVecs], lane[kStripVecs];
+  for (int p = 0; p < kStripVecs; ++p) {
     best[p] = splat(-INFINITY);
     total[p] = VF{};
     for (int i = 0; i < kVec; ++i) lane[p][i] = static_cast<float>(first + p * kVec + i);

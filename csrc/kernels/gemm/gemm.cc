@@ -149,6 +149,8 @@ PN_COLD float cost(const KernelQuery& q) {
 
 #if PN_VEC == 16
 #define PN_WIDTH "n64"
+#elif defined(__AVX2__)
+#define PN_WIDTH "n24"
 #else
 #define PN_WIDTH "n16"
 #endif

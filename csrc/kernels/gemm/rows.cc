@@ -9,17 +9,28 @@ namespace {
 struct Steps {
   int64_t a, a_depth, from, y, k;
   const char* ahead;
-  int64_t ahead_lines;  // fetched every kUnroll steps of k
+  int64_t ahead_lines;  // fetched every unrolled(vecs) steps of k
 };
 using TileRows = void (*)(const Steps& s, const char* a, const char* w, const char* from, char* y);
 
-constexpr int kUnroll = 4;
+constexpr int unrolled(int vecs) { return vecs == 3 ? 8 : 4; }
 constexpr int64_t kLine = 64;
+
+// acc += x * w. On AVX2 the tile takes all 16 registers, and GCC, which chooses the operand to overwrite, copies and
+// spills; while the core's other thread is busy, each instruction counts.
+PN_INLINE void add_product(VF& acc, VF x, VF w) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  asm("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
+#else
+  acc += x * w;
+#endif
+}
 
 template <int kRows, int kVecs>
 void tile(const Steps& s, const char* a, const char* w, const char* from, char* y) {
   const auto at = [](const char* p) __attribute__((always_inline)) { return load(reinterpret_cast<const float*>(p)); };
-  constexpr int kBytes = kVec * 4;
+  constexpr int kBytes = kVec * 4, kUnroll = unrolled(kVecs);
+  constexpr bool kNear = kVecs == 3;  // A's next k is its next number: an offset, and no step
   VF acc[kRows][kVecs];
   PN_UNROLL for (int r = 0; r < kRows; ++r) {
     PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r][v] = at(from + r * s.from + v * kBytes);
@@ -37,24 +48,26 @@ void tile(const Steps& s, const char* a, const char* w, const char* from, char* 
     VF wv[kVecs];
     PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = at(w + (k * kVecs + v) * kBytes);
     PN_UNROLL for (int r = 0; r < kRows; ++r) {
-      const VF x = splat(*reinterpret_cast<const float*>(row(a, r)));
-      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r][v] += x * wv[v];
+      const VF x = splat(*reinterpret_cast<const float*>(row(a + (kNear ? k * 4 : 0), r)));
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) add_product(acc[r][v], x, wv[v]);
     }
+    if (kNear) return;
     a += depth;
     asm("" : "+r"(a));  // one address, and not one for each k of a round
   };
   int64_t k = s.k;
   for (; k >= kUnroll; k -= kUnroll) {
     for (int64_t i = s.ahead_lines; i > 0; --i, ahead += kLine) __builtin_prefetch(ahead, 0, 2);
-    if (kVecs == kRowVecs) {
+    if (kVecs == kRowVecs || (kRowVecs == 3 && kVecs == 2)) {
       PN_UNROLL for (int u = 0; u < kUnroll; ++u) one(u);
     } else {  // narrow panels come last: their code is kept small
 #pragma GCC unroll 1
       for (int u = 0; u < kUnroll; ++u) one(u);
     }
     w += kUnroll * kVecs * kBytes;
+    if (kNear) a += kUnroll * 4;
   }
-  for (; k > 0; --k, w += kVecs * kBytes) one(0);
+  for (; k > 0; --k, w += kVecs * kBytes, a += kNear ? 4 : 0) one(0);
   PN_UNROLL for (int r = 0; r < kRows; ++r) {
     PN_UNROLL for (int v = 0; v < kVecs; ++v) store(reinterpret_cast<float*>(y + r * s.y + v * kBytes), acc[r][v]);
   }
@@ -68,8 +81,8 @@ TileRows rows_fn(int rows) {
     case 2: return tile<2, kVecs>;
     case 3: return tile<3, kVecs>;
     case 4: return tile<4, kVecs>;
-    case 5: return tile<5, kVecs>;
-    default: return tile<6, kVecs>;
+    case 5: return tile<row_tile(kVecs) < 5 ? 4 : 5, kVecs>;
+    default: return tile<row_tile(kVecs), kVecs>;
   }
 #else
   return rows == 1 ? tile<1, kVecs> : tile<2, kVecs>;
@@ -108,11 +121,11 @@ void finish_row(const Epilogue& e, const Finish& f, const float* x, const float*
 
 void run_panel(const PanelRun& run) {
   const int vecs = panel_vecs(run.live);
-  const int64_t width = vecs * kVec, tiles = ceil_div(run.rows, int64_t{kRowTile});
+  const int64_t width = vecs * kVec, tiles = ceil_div(run.rows, int64_t{row_tile(vecs)});
   // Tiles wider than y go to a buffer, and so do those with an activation that is no clamp: it runs over
   // all their rows at once.
   const bool act = run.last && run.epilogue->act.kind > Act::kClip, whole = run.live == width && !act;
-  alignas(64) float buffer[kRowTile * kRowPanel];
+  alignas(64) float buffer[6 * kRowPanel];
   if (!whole) __builtin_memset(buffer, 0, sizeof(buffer));
   Finish f;
   run.epilogue->clamps(&f);
@@ -127,7 +140,7 @@ void run_panel(const PanelRun& run) {
   s.y = (whole ? run.y_step : width) * 4;
   s.from = run.first ? 0 : s.y;
   // The lines ahead, in equal shares for all steps. A single tile is bound by B itself: fetching more hurts.
-  const int64_t steps = run.k / kUnroll, lines = tiles > 1 ? run.ahead_bytes / kLine : 0;
+  const int64_t steps = run.k / unrolled(vecs), lines = tiles > 1 ? run.ahead_bytes / kLine : 0;
   s.ahead_lines = steps > 0 && lines > 0 ? ceil_div(lines, steps * tiles) : 0;
   const char* const ahead = reinterpret_cast<const char*>(run.ahead);
 
