@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pyneo.compiler.ir.graph import Graph
 from pyneo.compiler.passes.attention import find_head_attention, pack_heads, turn_whole
+from pyneo.compiler.passes.branches import merge_branches
 from pyneo.compiler.passes.control import inline_constant_if, unroll_loops
 from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
@@ -68,6 +69,7 @@ PASSES: list[Pass] = [
     pack_heads,
     fold_batch_norm,
     fold_scales,
+    merge_branches,
     norm_to_scale,
     gemm_to_matmul,
     matmul_bias,
