@@ -119,7 +119,8 @@ py::array dense_input(const py::handle& given, const TensorInfo& expected) {
   }
   py::array a = py::reinterpret_borrow<py::array>(given);
   const py::dtype dtype = a.dtype();
-  const int number = core_dtype(dtype);
+  const bool usual = dtype.is(expected.dtype);  // numpy has one object for each native dtype
+  const int number = usual ? expected.tensor.dtype : core_dtype(dtype);
   const bool same_dtype = number == expected.tensor.dtype || (expected.tensor.dtype == 16 && number == 4);
   bool same_shape = a.ndim() == expected.tensor.rank;
   for (int k = 0; same_shape && k < expected.tensor.rank; ++k) {
@@ -132,8 +133,8 @@ py::array dense_input(const py::handle& given, const TensorInfo& expected) {
           "input '" + expected.name + "' expects " + describe(expected.dtype, expected.tensor) + ", found " + found + "]" +
               (same_dtype ? "; reshape it" : "; convert it with astype"));
   }
-  const bool aligned = reinterpret_cast<uintptr_t>(a.data()) % static_cast<uintptr_t>(dtype.itemsize()) == 0;
-  const bool native = dtype.byteorder() != '>';
+  const bool aligned = reinterpret_cast<uintptr_t>(a.data()) % static_cast<uintptr_t>(a.itemsize()) == 0;
+  const bool native = usual || dtype.byteorder() != '>';
   if ((a.flags() & py::array::c_style) && aligned && native) return a;
   return py::module_::import("numpy").attr("require")(a, expected.dtype, "CA").cast<py::array>();
 }
@@ -212,7 +213,13 @@ struct Context {
 
   py::array output_array(const pn_tensor& t, size_t o, const py::object& outs) const {
     if (!outs.is_none()) return check_output(py::object(outs[py::int_(o)]), model->outputs[o], t);
-    return py::array(model->outputs[o].dtype, std::vector<py::ssize_t>(t.dims, t.dims + t.rank));
+    py::dtype dtype = model->outputs[o].dtype;  // the call takes a reference
+    static_assert(sizeof(Py_intptr_t) == sizeof(t.dims[0]), "numpy's dims are ours");
+    const auto& numpy = py::detail::npy_api::get();
+    const auto* dims = reinterpret_cast<const Py_intptr_t*>(t.dims);
+    PyObject* y = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, dtype.release().ptr(), t.rank, dims, nullptr, nullptr, 0, nullptr);
+    if (y == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::array>(y);
   }
 
   // Copies a dynamic model's outputs out of the context, which the caller has locked.
