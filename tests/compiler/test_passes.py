@@ -189,7 +189,7 @@ EPILOGUE = [
         inputs=PAIR,
     ),
     Case("residual_made_after_conv", f"{CONV} e = Exp(r) y = Add(c, e)", "Exp Conv+sum", inputs=PAIR),
-    Case("conv_twice_its_own_sum_stays", f"{CONV} y = Add(c, c)", "Conv Add"),
+    Case("conv_twice_doubles_its_weights", f"{CONV} y = Add(c, c)", "Conv+bias"),
     Case("silu", "s = Sigmoid(x) y = Mul(x, s)", "Swish"),
     Case("silu_behind_conv", f"{CONV} s = Sigmoid(c) y = Mul(s, c)", "Conv+silu"),
     Case("gate_of_another_value_is_no_silu", "s = Sigmoid(r) y = Mul(x, s)", "Sigmoid Mul", inputs=PAIR),
