@@ -49,16 +49,18 @@ Status gather_rows(const RunContext& c, const Tensor& x, int axis) {
   split_range(*c.pool, outer * count, outer * count * bytes, [&](int64_t from, int64_t to) {
     uint8_t* out = y.as<uint8_t>() + from * bytes;
     int64_t o = from / count, k = from % count;
-    for (int64_t i = from; i < to; ++i, out += bytes) {
+    for (int64_t i = from, run = 1; i < to; i += run, out += run * bytes) {
       int64_t at = int_at(j, k);
+      // Neighbours move together: windows of a sequence are runs of indices.
+      for (run = 1; k + run < count && i + run < to && int_at(j, k + run) == at + run && at + run != 0;) ++run;
       at += at < 0 ? size : 0;
       const uint8_t* in = x.as<uint8_t>() + (o * size + at) * bytes;
-      if (bytes == 4) {
+      if (bytes * run == 4) {
         memcpy(out, in, 4);
       } else {
-        memcpy(out, in, static_cast<size_t>(bytes));
+        memcpy(out, in, static_cast<size_t>(bytes * run));
       }
-      if (++k == count) k = 0, ++o;
+      if ((k += run) == count) k = 0, ++o;
     }
   });
   return Status::kOk;

@@ -117,6 +117,20 @@ void scan_step(const void* row, int64_t n, bool exclusive, void* totals, void* o
   }
 }
 
+// The same along one lane, from its end where `reverse`.
+template <typename T, bool product>
+void scan_lane(const void* lane, int64_t n, bool exclusive, bool reverse, void* total, void* out) {
+  const T* x = static_cast<const T*>(lane);
+  T sum = *static_cast<T*>(total), *y = static_cast<T*>(out);
+  for (int64_t j = 0; j < n; ++j) {
+    const int64_t i = reverse ? n - 1 - j : j;
+    const T before = sum;
+    sum = product ? before * x[i] : before + x[i];
+    y[i] = exclusive ? before : sum;
+  }
+  *static_cast<T*>(total) = sum;
+}
+
 template <bool product>
 Status run_scan(RunContext& c) {
   const Tensor& x = *c.in[0];
@@ -125,6 +139,7 @@ Status run_scan(RunContext& c) {
   const int64_t size = static_cast<int64_t>(dtype_size(t));
   const Cls cls = dtype_is_float(t) ? Cls::kF64 : Cls::kU64;
   const auto step = cls == Cls::kF64 ? scan_step<double, product> : scan_step<uint64_t, product>;
+  const auto along = cls == Cls::kF64 ? scan_lane<double, product> : scan_lane<uint64_t, product>;
   int64_t given = 0;
   load_block(c.in[1]->desc.dtype, c.in[1]->data, 1, Cls::kI64, &given);
   int axis = 0;
@@ -145,10 +160,7 @@ Status run_scan(RunContext& c) {
         const int64_t m = lanes.length - k < kBlock ? lanes.length - k : kBlock;
         const int64_t at = (first + (reverse ? lanes.length - k - m : k)) * size;
         load_block(t, x.as<const uint8_t>() + at, m, cls, row);
-        for (int64_t j = 0; j < m; ++j) {
-          const int64_t i = (reverse ? m - 1 - j : j) * 8;
-          step(row + i, 1, exclusive, totals, result + i);
-        }
+        along(row, m, exclusive, reverse, totals, result);
         store_block(cls, result, m, t, y.as<uint8_t>() + at);
       }
     } else {

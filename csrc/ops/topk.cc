@@ -54,6 +54,29 @@ int64_t scratch_topk(const InferContext& c) {
   return size.bytes();
 }
 
+// The first of the floats [at, n), `step` apart, that may come before `bar`: larger (or, with `flip`, smaller), or
+// NaN on one side. Most elements of a long row end here.
+int64_t skip_behind(const float* x, int64_t step, int64_t at, int64_t n, float bar, bool flip) {
+  if (step == 1) {
+    typedef float F4 __attribute__((vector_size(16), aligned(4)));
+    typedef int64_t L2 __attribute__((vector_size(16)));
+    const float sign = flip ? -1.0f : 1.0f, top = bar * sign;
+    const F4 limit = F4{} + top, factor = F4{} + sign;
+    for (; at + 16 <= n; at += 16) {
+      const F4* v = reinterpret_cast<const F4*>(x + at);
+      const auto behind = (v[0] * factor <= limit) & (v[1] * factor <= limit) & (v[2] * factor <= limit) &
+                          (v[3] * factor <= limit);
+      const L2 all = reinterpret_cast<L2>(behind);
+      if ((all[0] & all[1]) != -1) break;
+    }
+  }
+  for (; at < n; ++at) {
+    const float v = x[at * step];
+    if (flip ? !(v >= bar) : !(v <= bar)) break;
+  }
+  return at;
+}
+
 Status run_topk(RunContext& c) {
   const AsInfer again(c);
   Rows r;
@@ -78,6 +101,11 @@ Status run_topk(RunContext& c) {
       for (int64_t j = 0; j < r.k; ++j) heap[j] = at(j);
       make_heap(heap, r.k, false);
       for (int64_t j = r.k; j < r.n; ++j) {
+        if (x.desc.dtype == DType::kF32) {
+          const float* lane = x.as<const float>() + from;
+          j = skip_behind(lane, r.inner, j, r.n, lane[heap[0].index * r.inner], flip != 0);
+          if (j == r.n) break;
+        }
         const Ranked next = at(j);
         if (next.key <= heap[0].key) continue;  // a later index loses a tie
         heap[0] = next;

@@ -26,6 +26,9 @@ WINDOWS = [
     ((1, 5, 9, 9), {"kernel_shape": [9, 9]}),
     ((2, 17, 30), {"kernel_shape": [4], "strides": [3], "pads": [2, 1]}),
     ((1, 16, 8, 9), {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ((2, 9, 6, 7, 12), {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2]}),
+    ((1, 17, 5, 4, 9), {"kernel_shape": [3, 1, 3], "strides": [2, 1, 1], "pads": [1, 0, 2, 1, 0, 0]}),
+    ((1, 3, 7, 5, 6), {"kernel_shape": [2, 3, 2], "dilations": [3, 1, 2], "pads": [2, 1, 1, 1, 1, 1]}),
 ]
 
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// MaxPool and AveragePool over channel blocks, 1 or 2 spatial axes: a pixel of a block is one vector,
+// MaxPool and AveragePool over channel blocks, 1 to 3 spatial axes: a pixel of a block is one vector,
 // four outputs run side by side where their windows lie inside the image.
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
@@ -33,7 +33,7 @@ struct Axis {
 
 struct State {
   int64_t planes;
-  Axis h, w;
+  Axis d, h, w;
   bool include_pad;
 };
 
@@ -49,15 +49,28 @@ struct Mean {
   static VF fold(VF a, VF v) { return a + v; }
 };
 
+// Rows of taps: f(the first tap's row of pixels) for each one inside the image.
+template <typename F>
+PN_INLINE void each_row(const State& s, const float* x, const int64_t* id, const int64_t* ih, F&& f) {
+  const int64_t line = s.w.in * kVec;
+  for (int64_t d = id[0]; d < id[1]; d += s.d.dilation) {
+    for (int64_t h = ih[0]; h < ih[1]; h += s.h.dilation) f(x + (d * s.h.in + h) * line);
+  }
+}
+
 template <typename Op>
-void row(const State& s, const float* x, float* y, int64_t oh) {
-  int64_t kh0, kh1;
-  s.h.inside(oh, &kh0, &kh1);
-  const int64_t ih = oh * s.h.stride - s.h.begin;
-  const int64_t line = s.w.in * kVec, step = s.w.dilation * kVec, next = s.w.stride * kVec;
+void row(const State& s, const float* x, float* y, int64_t od, int64_t oh) {
+  int64_t kd[2], kh[2];
+  s.d.inside(od, &kd[0], &kd[1]);
+  s.h.inside(oh, &kh[0], &kh[1]);
+  const int64_t rows = (kd[1] - kd[0]) * (kh[1] - kh[0]);
+  const int64_t first_d = od * s.d.stride - s.d.begin, first_h = oh * s.h.stride - s.h.begin;
+  const int64_t id[2] = {first_d + kd[0] * s.d.dilation, first_d + kd[1] * s.d.dilation};
+  const int64_t ih[2] = {first_h + kh[0] * s.h.dilation, first_h + kh[1] * s.h.dilation};
+  const int64_t step = s.w.dilation * kVec, next = s.w.stride * kVec;
   auto finish = [&](VF v, int64_t ow, int64_t taps) {
     if (Op::kMean) {
-      if (s.include_pad) taps = s.h.padded(oh) * s.w.padded(ow);
+      if (s.include_pad) taps = s.d.padded(od) * s.h.padded(oh) * s.w.padded(ow);
       v = taps > 0 ? v / static_cast<float>(taps) : VF{};
     } else if (taps == 0) {
       v = splat(-__FLT_MAX__);
@@ -71,26 +84,26 @@ void row(const State& s, const float* x, float* y, int64_t oh) {
       VF acc[kTile];
 #pragma GCC unroll 4
       for (int t = 0; t < kTile; ++t) acc[t] = Op::start();
-      for (int64_t k = kh0; k < kh1; ++k) {
-        const float* p = x + (ih + k * s.h.dilation) * line + iw * kVec;
+      each_row(s, x, id, ih, [&](const float* p) {
+        p += iw * kVec;
         for (int64_t q = 0; q < s.w.kernel; ++q, p += step) {
 #pragma GCC unroll 4
           for (int t = 0; t < kTile; ++t) acc[t] = Op::fold(acc[t], load(p + t * next));
         }
-      }
+      });
 #pragma GCC unroll 4
-      for (int t = 0; t < kTile; ++t) finish(acc[t], ow + t, (kh1 - kh0) * s.w.kernel);
+      for (int t = 0; t < kTile; ++t) finish(acc[t], ow + t, rows * s.w.kernel);
       ow += kTile;
       continue;
     }
     int64_t kw0, kw1;
     s.w.inside(ow, &kw0, &kw1);
     VF acc = Op::start();
-    for (int64_t k = kh0; k < kh1; ++k) {
-      const float* p = x + (ih + k * s.h.dilation) * line + (iw + kw0 * s.w.dilation) * kVec;
+    each_row(s, x, id, ih, [&](const float* p) {
+      p += (iw + kw0 * s.w.dilation) * kVec;
       for (int64_t q = kw0; q < kw1; ++q, p += step) acc = Op::fold(acc, load(p));
-    }
-    finish(acc, ow, (kh1 - kh0) * (kw1 - kw0));
+    });
+    finish(acc, ow, rows * (kw1 - kw0));
     ++ow;
   }
 }
@@ -98,7 +111,7 @@ void row(const State& s, const float* x, float* y, int64_t oh) {
 PN_COLD bool accepts(const KernelQuery& q) {
   const TensorDesc& x = *q.in[0];
   return x.dtype == DType::kF32 && x.layout == kBlocked && q.out[0]->layout == kBlocked && q.n_out == 1 &&
-         (x.shape.rank == 3 || x.shape.rank == 4);
+         x.shape.rank >= 3 && x.shape.rank <= 5;
 }
 
 PN_COLD float cost(const KernelQuery& q) {
@@ -114,7 +127,9 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
   auto axis = [&](int i) {
     return Axis{v.in[i], v.out[i], v.kernel[i], v.stride[i], v.dilation[i], v.pad_begin[i], v.pad_end[i]};
   };
-  s.h = v.spatial == 2 ? axis(0) : Axis{1, 1, 1, 1, 1, 0, 0};
+  const Axis none{1, 1, 1, 1, 1, 0, 0};
+  s.d = v.spatial == 3 ? axis(0) : none;
+  s.h = v.spatial >= 2 ? axis(v.spatial - 2) : none;
   s.w = axis(v.spatial - 1);
   s.planes = q.in[0]->shape[0] * ceil_div(q.in[0]->shape[1], kVec);
   s.include_pad = q.attrs.i64("count_include_pad", 0) != 0;
@@ -126,10 +141,11 @@ Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
-  const int64_t work = s.w.out * kVec * (1 + s.h.kernel * s.w.kernel / 2);
-  spread(*c.pool, s.planes * s.h.out, work, [&](int64_t begin, int64_t end, int) {
+  const int64_t work = s.w.out * kVec * (1 + s.d.kernel * s.h.kernel * s.w.kernel / 2), rows = s.d.out * s.h.out;
+  spread(*c.pool, s.planes * rows, work, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      row<Op>(s, x + i / s.h.out * s.h.in * s.w.in * kVec, y + i * s.w.out * kVec, i % s.h.out);
+      const float* from = x + i / rows * s.d.in * s.h.in * s.w.in * kVec;
+      row<Op>(s, from, y + i * s.w.out * kVec, i % rows / s.h.out, i % s.h.out);
     }
   });
   return Status::kOk;
