@@ -46,21 +46,23 @@ Status gather_rows(const RunContext& c, const Tensor& x, int axis) {
   const int64_t outer = x.shape().product(0, axis);
   const int64_t bytes =
       x.shape().product(axis + 1, x.rank()) * static_cast<int64_t>(dtype_size(x.desc.dtype));
-  split_range(*c.pool, outer * count, outer * count * bytes, [&](int64_t from, int64_t to) {
-    uint8_t* out = y.as<uint8_t>() + from * bytes;
-    int64_t o = from / count, k = from % count;
-    for (int64_t i = from, run = 1; i < to; i += run, out += run * bytes) {
+  const bool apart = outer > 1;  // threads share the outer axes, or the indices of the only one
+  split_range(*c.pool, apart ? outer : count, outer * count * bytes, [&](int64_t from, int64_t to) {
+    const int64_t o0 = apart ? from : 0, o1 = apart ? to : 1, end = apart ? count : to;
+    for (int64_t k = apart ? 0 : from, run = 1; k < end; k += run) {
       int64_t at = int_at(j, k);
-      // Neighbours move together: windows of a sequence are runs of indices.
-      for (run = 1; k + run < count && i + run < to && int_at(j, k + run) == at + run && at + run != 0;) ++run;
       at += at < 0 ? size : 0;
-      const uint8_t* in = x.as<uint8_t>() + (o * size + at) * bytes;
-      if (bytes * run == 4) {
-        memcpy(out, in, 4);
-      } else {
-        memcpy(out, in, static_cast<size_t>(bytes * run));
+      // Neighbours move together: windows of a sequence are runs of indices.
+      for (run = 1; k + run < end && int_at(j, k + run) == at + run;) ++run;
+      const uint8_t* in = x.as<uint8_t>() + (o0 * size + at) * bytes;
+      uint8_t* out = y.as<uint8_t>() + (o0 * count + k) * bytes;
+      for (int64_t o = o0; o < o1; ++o, in += size * bytes, out += count * bytes) {
+        if (bytes * run == 4) {
+          memcpy(out, in, 4);
+        } else {
+          memcpy(out, in, static_cast<size_t>(bytes * run));
+        }
       }
-      if ((k += run) == count) k = 0, ++o;
     }
   });
   return Status::kOk;

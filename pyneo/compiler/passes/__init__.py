@@ -17,6 +17,7 @@ from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
 from pyneo.compiler.passes.identity import (
+    gather_all,
     merge_reshapes,
     merge_transposes,
     remove_identities,
@@ -52,6 +53,7 @@ PASSES: list[Pass] = [
     quantised_products,
     dequantize_early,
     round_in_place,
+    gather_all,
     merge_reshapes,
     merge_transposes,
     share_equal_nodes,

@@ -90,6 +90,24 @@ def merge_reshapes(graph: Graph) -> bool:
     return changed
 
 
+def gather_all(graph: Graph) -> bool:
+    """Gather of a whole axis in order is a Reshape (exporters write windows of one position that way)."""
+    changed = False
+    for node in graph.nodes:
+        indices = node.const(1) if node.op == "Gather" else None
+        if indices is None or not node.is_known or not _is_fixed(node):
+            continue
+        x = node.inputs[0]
+        assert x is not None
+        size = x.dims[node.int_attr("axis", 0)]
+        if indices.size != size or np.any(indices.reshape(-1) % max(size, 1) != np.arange(size)):
+            continue
+        node.op, node.attrs = "Reshape", {"allowzero": [1]}
+        node.inputs = [x, constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))]
+        changed = True
+    return changed
+
+
 def merge_transposes(graph: Graph) -> bool:
     """Transpose of a transpose is one; a transpose that moves only dims of size 1 is a Reshape."""
     changed = False
