@@ -13,6 +13,7 @@ from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
 from pyneo.compiler.lower import layouts
 from pyneo.compiler.lower.blocks import fuse_blocks
 from pyneo.compiler.lower.chains import fuse_chains
+from pyneo.compiler.lower.groups import fill_blocks
 from pyneo.compiler.lower.memory import MemoryPlan, list_values, plan_memory
 from pyneo.compiler.lower.plan import write_plan
 from pyneo.compiler.lower.tune import Tuner
@@ -49,6 +50,7 @@ def lower(graph: Graph, target: Target, tuner: Tuner | None = None, precision: s
             for node in part.nodes:
                 if node.op in _IN_PIECES:
                     node.attrs["pieces"] = [PRECISIONS[precision]]
+        fill_blocks(part, target)
         fuse_blocks(part, target)
         if not graph.is_dynamic:
             fuse_chains(part, target)
