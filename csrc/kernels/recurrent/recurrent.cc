@@ -113,27 +113,28 @@ PN_INLINE void tile(const Product& p, int64_t row, int64_t at) {
   }
 }
 
-// Columns [at, end) of R rows.
+// Columns [at, end) of R rows; `back`: the last ones first.
 template <int R, int C>
-void band(const Product& p, int64_t row, int64_t at, int64_t end) {
-  int64_t c = at;
-  for (; c + C * kVec <= end; c += C * kVec) tile<R, C>(p, row, c);
-  for (; c < end; c += kVec) tile<R, 1>(p, row, c);
+void band(const Product& p, int64_t row, int64_t at, int64_t end, bool back) {
+  constexpr int64_t kWide = C * kVec;
+  const int64_t whole = (end - at) / kWide * kWide;
+  for (int64_t i = 0; i < whole; i += kWide) tile<R, C>(p, row, at + (back ? whole - kWide - i : i));
+  for (int64_t c = at + whole; c < end; c += kVec) tile<R, 1>(p, row, c);
 }
 
 // Columns [at, end) of all rows; both are multiples of kVec. Few rows share what weights are loaded, too.
-void multiply(const Product& p, int64_t rows, int64_t at, int64_t end) {
+void multiply(const Product& p, int64_t rows, int64_t at, int64_t end, bool back) {
   int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) band<kRows, 2>(p, r, at, end);
+  for (; r + kRows <= rows; r += kRows) band<kRows, 2>(p, r, at, end, back);
   if (kRows > 4 && r + 4 <= rows) {
-    band<4, 4>(p, r, at, end);
+    band<4, 4>(p, r, at, end, back);
     r += 4;
   }
   if (r + 2 <= rows) {
-    band<2, 4>(p, r, at, end);
+    band<2, 4>(p, r, at, end, back);
     r += 2;
   }
-  if (r < rows) band<1, 8>(p, r, at, end);
+  if (r < rows) band<1, 4>(p, r, at, end, back);
 }
 
 // --- steps ---------------------------------------------------------------------------------------
@@ -144,6 +145,7 @@ struct Machine {
   const float *w, *r;         // packed
   float *in, *bias, *inner;   // [directions][steps * batch][width], [directions][width], [directions][units]
   float *rec, *h, *next, *cell, *reset;  // [directions][batch][width or units]
+  bool back = false;  // every other step reads its weights from the end: what the one before read last is still near
 
   bool reversed(int64_t d) const { return s.reverse || d == 1; }
   int64_t time(int64_t d, int64_t step) const { return reversed(d) ? s.steps - 1 - step : step; }
@@ -180,7 +182,7 @@ struct Machine {
         const int64_t d = i / groups, row = i % groups * kRows, n = rows - row < kRows ? rows - row : kRows;
         const Product p{x + row * s.inputs, s.inputs, w + d * s.inputs * s.width, s.inputs,
                         bias + d * s.width, 0, in + (d * rows + row) * s.width, s.width};
-        multiply(p, n, 0, s.width);
+        multiply(p, n, 0, s.width, false);
       }
     });
   }
@@ -195,7 +197,7 @@ struct Machine {
       const int64_t at = g * s.units;
       const Product p{state + rows * s.units, s.units, r + (d * s.width + at) * s.hidden, s.hidden,
                       init + (init_step ? at : 0), init_step, rec + rows * s.width + at, s.width};
-      multiply(p, s.batch, u0, u1);
+      multiply(p, s.batch, u0, u1, back);
     }
   }
 
@@ -228,8 +230,10 @@ struct Machine {
   // Update and reset gates; and, where the reset comes after the product, the whole step.
   void gru(int64_t d, int64_t t, int64_t u0, int64_t u1) {
     const float* inputs = in + (d * s.steps + t) * s.batch * s.width;
-    recur(d, h, inputs, s.width, 0, 2, u0, u1);
-    if (s.inside) recur(d, h, inner + d * s.units, 0, 2, 3, u0, u1);
+    for (const bool last : {back, !back}) {
+      if (!last) recur(d, h, inputs, s.width, 0, 2, u0, u1);
+      if (last && s.inside) recur(d, h, inner + d * s.units, 0, 2, 3, u0, u1);
+    }
     for (int64_t b = 0; b < s.batch; ++b) {
       const int64_t row = d * s.batch + b;
       for (int64_t u = u0; u < u1; u += kVec) {
@@ -289,6 +293,7 @@ struct Machine {
     float* last = h;
     h = next;
     next = last;
+    back = !back;
   }
 
   void finish() const {
