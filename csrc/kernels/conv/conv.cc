@@ -16,23 +16,31 @@ bool accepts_blocked(const KernelQuery& q) { return accepts(q, true, true); }
 bool accepts_first(const KernelQuery& q) { return accepts(q, false, true); }
 bool accepts_last(const KernelQuery& q) { return accepts(q, true, false); }
 bool accepts_plain(const KernelQuery& q) { return accepts(q, false, false); }
+#if defined(__AVX512F__)
+PN_COLD bool accepts_wide(const KernelQuery& q) {
+  Geometry g;
+  return accepts_conv(q, true, true, &g) && ceil_div(g.filters, kVec) >= kWideVecs;
+}
+#endif
 
 // For an accepted query: what can fail has been checked.
-PN_COLD void plan(const KernelQuery& q, Direct* d) {
+PN_COLD void plan(const KernelQuery& q, int vecs, Direct* d) {
   read_geometry(q, &d->g);
   d->epilogue.read(q.attrs, "Conv");
   set_dense(d);
-  plan_direct(q.target->l2_bytes, d);
+  plan_direct(q.target->l2_bytes, vecs, d);
 }
 
+template <int kVecs>
 PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  plan(q, static_cast<Direct*>(state));
+  plan(q, kVecs, static_cast<Direct*>(state));
   return Status::kOk;
 }
 
+template <int kVecs>
 PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
   Direct d;
-  plan(q, &d);
+  plan(q, kVecs, &d);
   return direct_scratch_bytes(d);
 }
 
@@ -42,12 +50,13 @@ PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   return g.groups * g.group_floats() * 4;
 }
 
+template <int kVecs>
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
   const int64_t taps = g.kernel_h * g.kernel_w, filter = g.channels / g.merged * taps;
   const FilterSteps steps{g.filters * filter, filter, taps, g.kernel_w, 1};
-  pack_direct(g, static_cast<const float*>(plain), steps, static_cast<float*>(packed));
+  pack_direct(g, kVecs, static_cast<const float*>(plain), steps, static_cast<float*>(packed));
 }
 
 Status run(const void* state, RunContext& c) {
@@ -56,27 +65,32 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
+template <int kVecs>
 PN_COLD float cost(const KernelQuery& q) {
   Direct d;
-  plan(q, &d);
+  plan(q, kVecs, &d);
   return static_cast<float>(direct_cost(d));
 }
 
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROW(name, in, out, accept)                                                                         \
-  {                                                                                                           \
-    name, "Conv", in, out, 1, sizeof(PN_TIER::Direct), PN_TIER::accept, PN_TIER::cost, PN_TIER::packed_bytes,  \
-        PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run                 \
+#define PN_ROW(name, in, out, accept, vecs)                                                                     \
+  {                                                                                                             \
+    name, "Conv", in, out, 1, sizeof(PN_TIER::Direct), PN_TIER::accept, PN_TIER::cost<PN_TIER::vecs>,           \
+        PN_TIER::packed_bytes, PN_TIER::pack<PN_TIER::vecs>, nullptr, PN_TIER::thread_scratch_bytes<PN_TIER::vecs>, \
+        PN_TIER::prepare<PN_TIER::vecs>, PN_TIER::run                                                           \
   }
 
 PN_KERNEL_TABLE(conv)
 PN_KERNEL_ROWS(conv) = {
-    PN_ROW("f32_conv_" PN_BLOCK, PN_TIER::kBlocked, PN_TIER::kBlocked, accepts_blocked),
-    PN_ROW("f32_conv_first_" PN_BLOCK, Layout::kPlain, PN_TIER::kBlocked, accepts_first),
-    PN_ROW("f32_conv_last_" PN_BLOCK, PN_TIER::kBlocked, Layout::kPlain, accepts_last),
-    PN_ROW("f32_conv_plain_" PN_BLOCK, Layout::kPlain, Layout::kPlain, accepts_plain),
+    PN_ROW("f32_conv_" PN_BLOCK, PN_TIER::kBlocked, PN_TIER::kBlocked, accepts_blocked, kTileVecs),
+    PN_ROW("f32_conv_first_" PN_BLOCK, Layout::kPlain, PN_TIER::kBlocked, accepts_first, kTileVecs),
+    PN_ROW("f32_conv_last_" PN_BLOCK, PN_TIER::kBlocked, Layout::kPlain, accepts_last, kTileVecs),
+    PN_ROW("f32_conv_plain_" PN_BLOCK, Layout::kPlain, Layout::kPlain, accepts_plain, kTileVecs),
+#if defined(__AVX512F__)
+    PN_ROW("f32_conv_wide_" PN_BLOCK, PN_TIER::kBlocked, PN_TIER::kBlocked, accepts_wide, kWideVecs),
+#endif
 };
 PN_KERNEL_COUNT(conv);
 #undef PN_ROW

@@ -21,9 +21,9 @@ struct Direct {
   int64_t out_plane, out_row, out_step, out_first;
   // Set by plan_direct.
   Walk walk;               // strides of x are set for each task: they depend on the copy
-  int64_t group_rows;      // output rows of a tile
-  int64_t tiles_w;         // tiles across a row
-  int64_t band;            // most units of a band: row groups, or tiles where there is one row
+  int vecs;                // of a panel: kTileVecs or kWideVecs
+  Tiling tiles;            // of such panels
+  int64_t band;            // most units of a band: rows of tiles, or tiles where there is one row
   int64_t units;           // of the image
 };
 
@@ -40,8 +40,8 @@ static inline void set_dense(Direct* d) {
   d->out_step = 1;
   d->out_first = 0;
 }
-// From geometry, for caches of that size.
-void plan_direct(int64_t l2_bytes, Direct* d);
+// From geometry, for caches of that size, with panels of kTileVecs or kWideVecs vectors.
+void plan_direct(int64_t l2_bytes, int vecs, Direct* d);
 int64_t direct_scratch_bytes(const Direct& d);  // for each thread
 // Weights of all groups into `to` (zeroed), each group [panel][channel block][kernel row][kernel
 // column][channel][filter], channels one by one if the input is plain: the order in which Walk reduces. `w` has
@@ -49,7 +49,7 @@ int64_t direct_scratch_bytes(const Direct& d);  // for each thread
 struct FilterSteps {
   int64_t group, filter, channel, row, col;
 };
-void pack_direct(const Geometry& g, const float* w, const FilterSteps& steps, float* to);
+void pack_direct(const Geometry& g, int vecs, const float* w, const FilterSteps& steps, float* to);
 void run_direct(const Direct& d, const DirectOperands& o, RunContext& c);
 // Microseconds: multiply-adds at the rate that the tiles' shape allows, and the bytes that pass.
 double direct_cost(const Direct& d);

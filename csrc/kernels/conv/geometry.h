@@ -24,9 +24,8 @@ struct Geometry {
   int64_t blocks() const { return ceil_div(channels, block()); }      // of a group
   bool padded() const { return pad_h > 0 || pad_w > 0 || end_h > 0 || end_w > 0; }
   int64_t depth() const { return channels * kernel_h * kernel_w; }
-  // Weights of a group: a panel for each kPanel filters, the last one a vector narrower if that does.
-  int64_t group_floats() const { return depth() * round_up(filters, kVec); }
-  int64_t panels() const { return ceil_div(filters, kPanel); }
+  int64_t group_floats() const { return depth() * round_up(filters, kVec); }  // weights of a group
+  int64_t panels() const { return ceil_div(filters, kPanel); }  // of Winograd; direct ones have wider panels
   double flops() const {
     return 2.0 * static_cast<double>(batch * groups * filters * out_h) * static_cast<double>(out_w * depth());
   }

@@ -70,7 +70,7 @@ __attribute__((noinline)) bool part_at(const State& s, int64_t i, Part* p) {
   d.g.pad_w = p->h.pad;
   d.g.stride_h = d.g.stride_w = 1;
   set_end_padding(&d.g);
-  plan_direct(s.l2_bytes, &d);
+  plan_direct(s.l2_bytes, kTileVecs, &d);
   return true;
 }
 
@@ -139,7 +139,7 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Part p;
   for (int64_t i = 0; i < phases(s); ++i) {
     if (!part_at(s, i, &p)) continue;
-    if (!p.v.empty && !p.h.empty) pack_direct(p.d.g, w + p.v.last * s.g.kernel_w + p.h.last, steps, to);
+    if (!p.v.empty && !p.h.empty) pack_direct(p.d.g, kTileVecs, w + p.v.last * s.g.kernel_w + p.h.last, steps, to);
     to += p.floats();
   }
 }

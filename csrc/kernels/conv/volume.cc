@@ -38,7 +38,7 @@ PN_COLD bool read(const KernelQuery& q, State* s) {
   merge_rows(&d.g);
   d.out_row = d.g.out_w;
   d.epilogue = Epilogue{{}, {}, true};
-  plan_direct(q.target->l2_bytes, &d);
+  plan_direct(q.target->l2_bytes, kTileVecs, &d);
   s->batch = c.batch;
   s->in_d = w.in[0];
   s->out_d = w.out[0];
@@ -91,7 +91,7 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   const int64_t plane = g.kernel_h * g.kernel_w, channel = s.kernel_d * plane, filter = g.channels * channel;
   const FilterSteps steps{g.filters * filter, filter, channel, g.kernel_w, 1};
   for (int64_t k = 0; k < s.kernel_d; ++k) {
-    pack_direct(g, static_cast<const float*>(plain) + k * plane, steps, static_cast<float*>(packed) + k * s.tap_floats());
+    pack_direct(g, kTileVecs, static_cast<const float*>(plain) + k * plane, steps, static_cast<float*>(packed) + k * s.tap_floats());
   }
 }
 

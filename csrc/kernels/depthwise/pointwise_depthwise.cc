@@ -41,7 +41,7 @@ PN_COLD bool fill(const KernelQuery& q, State* s) {
   s->mean = q.n_out > 1 && q.out[1] != nullptr;
   s->inner.read(q.attrs, "PointwiseDepthwise", "inner_act");
   const int64_t blocks = ceil_div(s->channels, kVec);
-  s->walk = Walk{blocks, v.in_size() * kVec, 1, 0, 1, 0, kVec, s->channels - (blocks - 1) * kVec, kVec, v.in[1] * kVec, 0};
+  s->walk = Walk{blocks, v.in_size() * kVec, 1, 0, 1, 0, kVec, s->channels - (blocks - 1) * kVec, kVec, v.in[1] * kVec};
   return true;
 }
 
@@ -107,7 +107,7 @@ struct Operands {
 void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, int64_t oh1, int64_t band, float* ring) {
   const int64_t ow0 = tile_begin(s.window.ow, s.bands, band);
   const DepthwiseWindow d = columns_of(s.window, ow0, tile_begin(s.window.ow, s.bands, band + 1));
-  const int64_t tiles = ceil_div(d.iw, kTilePixels);
+  const Tiling tiles = tiling(d.iw, kTileVecs);
   for (int v = 0; v < kTileVecs; ++v) clear_edges(d, ring + v * d.ring_floats());
   const int64_t f0 = panel * kPanel, filters = s.expanded - f0 < kPanel ? s.expanded - f0 : kPanel;
   const int vecs = filters <= kVec ? 1 : kTileVecs;
@@ -118,7 +118,6 @@ void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, in
     outer[i] = o.bias[s.expanded + f0 + i];
   }
   Walk walk = s.walk;
-  walk.w_step = vecs * kVec;
   const float* w = o.w + f0 * s.channels;
   const float* taps = o.w + panel_floats(s) + f0 * d.taps();
   Finish f;
@@ -131,15 +130,14 @@ void run_panel(const State& s, const Operands& o, int64_t panel, int64_t oh0, in
   const float* next = w + kPanel * s.channels;
   const float* const end = panel + 1 < panels_of(s) ? next + kPanel * s.channels : next;
   const Scatter scatter{1, plane, kVec, d.pitch, vecs * kVec};
-  const bool pairs = has_two_rows(d.iw);
   sweep(
       d, oh0, oh1,
       [&](int64_t r, int64_t n, int64_t slot) {
         for (int64_t i = 0; i < n;) {
-          const int rows = pairs && i + 2 <= n ? 2 : 1;
-          for (int64_t t = 0; t < tiles; ++t) {
-            const int64_t c0 = tile_begin(d.iw, tiles, t);
-            const int cols = static_cast<int>(tile_begin(d.iw, tiles, t + 1) - c0);
+          const int rows = i + tiles.rows <= n ? tiles.rows : 1;
+          for (int64_t t = 0; t < tiles.across; ++t) {
+            const int64_t c0 = tile_begin(d.iw, tiles.across, t);
+            const int cols = static_cast<int>(tile_begin(d.iw, tiles.across, t + 1) - c0);
             const float* x = o.x + ((r + i) * s.window.iw + d.first + c0) * kVec;
             float* to = ring + (slot + i) * d.pitch + (d.left + c0) * kVec;
             const TileFn fn = tile_fn(rows, cols, vecs);
@@ -212,8 +210,8 @@ PN_COLD float cost(const KernelQuery& q) {
   if (!fill(q, &s)) return 1e30f;
   const DepthwiseWindow& d = s.window;
   const double wide = static_cast<double>(s.batch * round_up(s.expanded, kVec) * d.ih) * static_cast<double>(d.iw);
-  const double pixels = static_cast<double>(d.iw * (has_two_rows(d.iw) ? 2 : 1));
-  double us = 2.0 * wide * static_cast<double>(s.channels) / (kPeakFlops * tile_rate(static_cast<int64_t>(pixels)));
+  const Tiling tiles = tiling(d.iw, kTileVecs);
+  double us = 2.0 * wide * static_cast<double>(s.channels) / (kPeakFlops * tile_rate(d.iw, tiles, kTileVecs));
   if (!s.inner.direct) us += wide * 4e-4;
   const double out = static_cast<double>(q.out[0]->bytes());
   us += out * static_cast<double>(d.taps()) * (kVec == 16 ? 6e-6 : 1.2e-5) + out * 2e-5;
@@ -221,7 +219,7 @@ PN_COLD float cost(const KernelQuery& q) {
   outer.read(q.attrs, "PointwiseDepthwise");
   if (!outer.direct) us += out * 6.7e-5;
   // Short rows: a call for every tile, and for every row of a block.
-  const double calls = static_cast<double>(s.batch * panels_of(s) * ceil_div(d.iw, kTilePixels) * (d.ih >> has_two_rows(d.iw)));
+  const double calls = static_cast<double>(s.batch * panels_of(s) * tiles.across * d.ih / tiles.rows);
   us += calls * 0.01 + static_cast<double>(s.batch * blocks_of(s) * d.oh) * 0.04;
   return static_cast<float>(us + static_cast<double>(q.in[0]->bytes()) * 2.5e-5);
 }

@@ -30,12 +30,11 @@ static inline Split split_grid(int64_t rows, int64_t cols, int64_t threads) {
   return best;
 }
 
-// Share of the peak that tiles over `pixels` reach, for cost functions: chains of multiply-adds must be
-// enough to hide their latency, and a smaller tile loads more for each of them.
-static inline double tile_rate(int64_t pixels) {
-  const int64_t tiles = ceil_div(pixels, kTilePixels);
-  const double mean = static_cast<double>(pixels) / static_cast<double>(tiles);
-  return 0.93 * mean / (mean + 0.9);
+// Share of the peak that tiles reach, for cost functions: chains of multiply-adds must be enough to hide
+// their latency, and a smaller tile loads more for each of them.
+static inline double tile_rate(int64_t width, const Tiling& t, int vecs) {
+  const double mean = static_cast<double>(width * t.rows) / static_cast<double>(t.across);
+  return vecs > kTileVecs ? 0.96 * mean / (mean + 0.4) : 0.93 * mean / (mean + 0.9);
 }
 
 // Work of fewer multiply-adds than this is done sooner by one thread than handed to others.

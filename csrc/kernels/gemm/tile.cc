@@ -5,6 +5,16 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
+template <int n>
+struct Lanes {
+  static constexpr int kValue = n;
+};
+
+// Lanes of one round of the loop. Few instructions beside the multiply-adds count for more than the code's size does,
+// while another hardware thread takes half of the decoders: two lanes of 24 multiply-adds, none of 28.
+template <int kVecs>
+constexpr int kRound = kVecs > kTileVecs ? 2 : 1;
+
 template <int kRows, int kCols, int kVecs>
 __attribute__((noinline)) void tile(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
   // A pointer for every third pixel: the two between are reached by scaled addressing, so that a
@@ -14,8 +24,7 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
   PN_UNROLL for (int p = 0; p < kPixels; ++p) {
     PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = load(f.bias + v * kVec);
   }
-  const int64_t pixel = walk.pixel * 4;  // bytes, lest index arithmetic be done a pixel
-  const int64_t w_step = walk.w_step;
+  const int64_t pixel = walk.pixel * 4, row = walk.row * 4;  // bytes, lest index arithmetic be done a pixel
   const char* ahead = reinterpret_cast<const char*>(f.ahead);
   for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
     const bool last = a + 1 == walk.a_count;
@@ -25,7 +34,7 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
     for (int64_t b = 0; b < walk.b_count; ++b, xb += walk.b_step) {
       const float* xc = xb;
       for (int64_t c = 0; c < walk.c_count; ++c, xc += walk.c_step) {
-        // What the next channel block, or the next tile, reads here: a pixel a lane, into L1.
+        // What the next channel block, or the next tile, reads here: a pixel of each row a round, into L1.
         const char* near = reinterpret_cast<const char*>(xc + to_next);
         const char* base[kRows][kBases];
         PN_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -33,23 +42,30 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
             base[r][g] = reinterpret_cast<const char*>(xc + r * walk.row + 3 * g * walk.pixel);
           }
         }
-        // Not unrolled: a lane is work enough for a loop's overhead to hide behind.
-        for (int64_t left = lanes; left > 0; --left) {
+        const auto round = [&](auto count) __attribute__((always_inline)) {
+          constexpr int kLanes = decltype(count)::kValue;
           __builtin_prefetch(ahead, 0, 2);
-          ahead += 32;
-          __builtin_prefetch(near, 0, 3);
+          ahead += 32 * kLanes;
+          PN_UNROLL for (int r = 0; r < kRows; ++r) __builtin_prefetch(near + r * row, 0, 3);
           near += pixel;
-          VF wv[kVecs];
-          PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + v * kVec);
-          w += w_step;
-          PN_UNROLL for (int r = 0; r < kRows; ++r) {
-            PN_UNROLL for (int q = 0; q < kCols; ++q) {
-              const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel));
-              PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r * kCols + q][v] += xv * wv[v];
+          PN_UNROLL for (int u = 0; u < kLanes; ++u) {
+            VF wv[kVecs];
+            PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + (u * kVecs + v) * kVec);
+            PN_UNROLL for (int r = 0; r < kRows; ++r) {
+              PN_UNROLL for (int q = 0; q < kCols; ++q) {
+                const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel + u * 4));
+                PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r * kCols + q][v] += xv * wv[v];
+              }
             }
-            PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += 4;
           }
-        }
+          w += kLanes * kVecs * kVec;
+          PN_UNROLL for (int r = 0; r < kRows; ++r) {
+            PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += 4 * kLanes;
+          }
+        };
+        int64_t left = lanes;
+        for (; left >= kRound<kVecs>; left -= kRound<kVecs>) round(Lanes<kRound<kVecs>>());
+        if (kRound<kVecs> == 2 && left > 0) round(Lanes<1>());
       }
     }
   }
@@ -145,6 +161,20 @@ TileFn two_rows(int cols, int vecs) {
 #endif
 }
 
+#if defined(__AVX512F__)
+TileFn wide(int rows, int cols) {
+  if (rows == 2) return cols == 2 ? tile<2, 2, kWideVecs> : tile<2, 3, kWideVecs>;
+  switch (cols) {
+    case 1: return tile<1, 1, kWideVecs>;
+    case 2: return tile<1, 2, kWideVecs>;
+    case 3: return tile<1, 3, kWideVecs>;
+    case 4: return tile<1, 4, kWideVecs>;
+    case 5: return tile<1, 5, kWideVecs>;
+    default: return tile<1, 6, kWideVecs>;
+  }
+}
+#endif
+
 bool is_clamp(Act kind) { return kind <= Act::kClip; }
 
 bool set_clamp(const Activation& a, float* lo, float* hi) {
@@ -156,6 +186,9 @@ bool set_clamp(const Activation& a, float* lo, float* hi) {
 }  // namespace
 
 TileFn tile_fn(int rows, int cols, int vecs) {
+#if defined(__AVX512F__)
+  if (vecs == kWideVecs) return wide(rows, cols);
+#endif
   return rows == 2 ? two_rows(cols, vecs) : one_row(cols, vecs);
 }
 

@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The microkernel of convolutions (matrix products: rows.h): a tile of output pixels (rows of a matrix) x one
-// or two vectors of output channels, all in registers, reduced over everything else.
+// The microkernel of convolutions (matrix products: rows.h): a tile of output pixels (rows of a matrix) x one,
+// two or four vectors of output channels, all in registers, reduced over everything else.
 //
 // Every element is one chain of multiply-adds that starts at the bias and runs through the reduction in
 // the order of the packed weights. Neither the tile's shape nor the number of threads changes it.
 #pragma once
 
+#include "core/tensor.h"
 #include "simd/activate.h"
 
 namespace pyneo {
 namespace PN_TIER {
 
 // Pixels of the largest tile, by the registers there are: kTileVecs accumulators a pixel, and the
-// weights and one broadcast beside them.
+// weights and one broadcast beside them. Where registers are many, a tile of fewer pixels and kWideVecs vectors loads
+// less for each multiply-add.
+constexpr int kTileVecs = 2;
 #if defined(__AVX512F__)
-constexpr int kTilePixels = 14;
+constexpr int kTilePixels = 14, kWideVecs = 4, kWidePixels = 6;
 #elif defined(__AVX2__) || defined(__aarch64__)
-constexpr int kTilePixels = 6;
+constexpr int kTilePixels = 6, kWideVecs = kTileVecs, kWidePixels = kTilePixels;
 #else
-constexpr int kTilePixels = 2;
+constexpr int kTilePixels = 2, kWideVecs = kTileVecs, kWidePixels = kTilePixels;
 #endif
 // Multiply-add operations of one core in a microsecond, as the cost functions assume them.
 #if defined(__AVX512F__)
@@ -29,18 +32,17 @@ constexpr double kPeakFlops = 95e3;
 #else
 constexpr double kPeakFlops = 20e3;
 #endif
-constexpr int kTileVecs = 2;
-constexpr int kPanel = kTileVecs * kVec;  // output channels of a weight panel
+constexpr int kPanel = kTileVecs * kVec, kWidePanel = kWideVecs * kVec;  // output channels of a panel of weights
 
 // How a tile walks its operands. The reduction index is (a, b, c, lane), the input element of tile
 // row r, pixel q at x + r*row + q*pixel + a*a_step + b*b_step + c*c_step + lane, all in floats. The weights
-// of the n-th index, one vector or two side by side, are at w + n*w_step. The last `a` has `last` lanes,
+// of each index lie behind those of the one before, the tile's vectors side by side. The last `a` has `last` lanes,
 // the others `lanes`.
 //   blocked channels  a = channel block, (b, c) = (kernel row, column), lanes = channels of the block
 //   plain image       a = channel, b = kernel row, c = 1, lanes = kernel columns
 struct Walk {
   int64_t a_count, a_step, b_count, b_step, c_count, c_step, lanes, last;
-  int64_t pixel, row, w_step;
+  int64_t pixel, row;
 
   int64_t depth() const { return ((a_count - 1) * lanes + last) * b_count * c_count; }
 };
@@ -59,10 +61,24 @@ struct Finish {
 
 using TileFn = void (*)(const Walk&, const float* x, const float* w, const Finish&, float* y, const float* z);
 
-// The microkernel of rows x cols pixels and vecs (1 or 2) vectors. rows is 1, or 2 where
-// has_two_rows(cols); cols * rows <= kTilePixels.
+// The microkernel of rows x cols pixels and vecs (1, 2 or kWideVecs) vectors, of a shape that tiling() gives.
 TileFn tile_fn(int rows, int cols, int vecs);
-constexpr bool has_two_rows(int64_t cols) { return cols * 2 <= kTilePixels && cols * 4 > kTilePixels; }
+
+// How an image of `width` columns is cut: tiles of `rows` rows, `across` of them side by side (tile_begin). Two rows
+// where that makes tiles larger.
+struct Tiling {
+  int rows;
+  int64_t across;
+};
+static inline Tiling tiling(int64_t width, int vecs) {
+  const int most = vecs > kTileVecs ? kWidePixels : kTilePixels;
+  const int64_t one = ceil_div(width, most), two = ceil_div(width, most / 2);
+  return two < one * 2 && width > most / 4 ? Tiling{2, two} : Tiling{1, one};
+}
+// The same for a single row.
+static inline Tiling row_tiling(int64_t width, int vecs) {
+  return {1, ceil_div(width, vecs > kTileVecs ? kWidePixels : kTilePixels)};
+}
 
 // Bias, activations and residual of a node as tiles apply them.
 struct Epilogue {

@@ -230,18 +230,18 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   product.out_pixel = kVec;
   product.out_row = 0;
   const int64_t last = g.channels - (g.blocks() - 1) * kVec;
-  Walk walk{0, kBox, 1, 0, 1, 0, kVec, 0, kVec, 0, 0};
+  Walk walk{0, kBox, 1, 0, 1, 0, kVec, 0, kVec, 0};
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
     const int vecs = filters <= kVec ? 1 : kTileVecs;
-    walk.w_step = vecs * kVec;
+    const int64_t width = vecs * kVec;
     const int64_t parts = ceil_div(g.blocks() * kVec, kPartChannels);
     const auto multiply = [&](int64_t position, const float* w, const float* ahead, int64_t fetchers) {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
         walk.a_count = b1 - b0;
         walk.last = b1 == g.blocks() ? last : kVec;
-        const float *wp = w + b0 * kVec * walk.w_step;
+        const float *wp = w + b0 * kVec * width;
         for (int64_t i = 0; i < groups; ++i) {
           const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - tile_begin(n, groups, i)), vecs);
           // A tile fetches 8 floats a channel: the first tiles what will be read next.
@@ -253,17 +253,17 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
     };
     if (s.group_weights > g.group_floats()) {
       const float* w = o.w + f0 * g.channels * kPositions;
-      const int64_t step = g.channels * walk.w_step;
+      const int64_t step = g.channels * width;
       for (int64_t position = 0; position < kPositions; ++position, w += step) {
-        multiply(position, w, w + step, p + 1 < p1 || position + 1 < kPositions ? walk.w_step / 8 : 0);
+        multiply(position, w, w + step, p + 1 < p1 || position + 1 < kPositions ? width / 8 : 0);
       }
     } else {
       const float* raw = o.w + f0 * g.depth();
       // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and the
       // first tile fetches a quarter of what it reads.
-      const float* next = raw + walk.w_step * g.depth();
+      const float* next = raw + width * g.depth();
       for (int pass = 0; pass < kPasses; ++pass) {
-        transform_weights(pass, raw, g.channels, walk.w_step, u, u_step);
+        transform_weights(pass, raw, g.channels, width, u, u_step);
         for (int q = 0; q < kPassPositions; ++q, next += g.channels * 8) {
           multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * u_step, next, p + 1 < p1 ? 1 : 0);
         }
@@ -308,7 +308,7 @@ PN_COLD float cost(const KernelQuery& q) {
   const Geometry& g = s.g;
   const double images = static_cast<double>(g.batch * g.groups), vec_out = static_cast<double>(ceil_div(g.filters, kVec));
   const double channels = static_cast<double>(g.channels), blocks = static_cast<double>(ceil_div(s.units, s.block));
-  double work = static_cast<double>(s.tiles) * 36 * (channels + 10) * vec_out / tile_rate(s.tiles);
+  double work = static_cast<double>(s.tiles) * 36 * (channels + 10) * vec_out / tile_rate(s.tiles, row_tiling(s.tiles, kTileVecs), kTileVecs);
   double us = transform_cost(q, s);
   if (kReady) {
     const double bytes = channels * vec_out * kVec * 4 * kPositions, l2 = static_cast<double>(q.target->l2_bytes);
