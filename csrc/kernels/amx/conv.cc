@@ -138,8 +138,8 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   }
 }
 
-// The pieces of 32 channels of a band, rows [r0, r1) of the planes.
-void split_band(const State& s, const Band& b, const float* x, int64_t step, int64_t r0, int64_t r1, char* to) {
+// The pieces of 32 channels of a band, row r of the planes.
+void split_row(const State& s, const Band& b, const float* x, int64_t step, int64_t r, char* to) {
   const Geometry& g = s.g;
   const int64_t plane = g.in_h * g.in_w, left = g.channels - step * kDepth, width = b.cols + s.extra_w;
   x += step * 2 * plane * kVec;
@@ -150,20 +150,18 @@ void split_band(const State& s, const Band& b, const float* x, int64_t step, int
     const int64_t first = b.col * g.stride_w + pw - g.pad_w;  // input column of plane column 0
     int64_t lo = first < 0 ? min64(ceil_div(-first, g.stride_w), width) : 0;
     int64_t hi = min64(max64(ceil_div(g.in_w - first, g.stride_w), lo), width);
-    for (int64_t r = r0; r < r1; ++r) {
-      const int64_t y = (b.row + r) * g.stride_h + ph - g.pad_h;
-      char* row = to + r * b.pitch * kRowBytes;
-      const bool outside = y < 0 || y >= g.in_h;
-      const int64_t from = outside ? width : lo, until = outside ? width : hi;
-      for (int p = 0; p < s.pieces; ++p) {
-        __builtin_memset(row + p * b.piece, 0, static_cast<size_t>(from * kRowBytes));
-        __builtin_memset(row + p * b.piece + until * kRowBytes, 0, static_cast<size_t>((width - until) * kRowBytes));
-      }
-      if (until <= from) continue;
-      const float* at = x + (y * g.in_w + first + from * g.stride_w) * kVec;
-      const Halves halves{at, live[1] > 0 ? plane * kVec : 0, g.stride_w * kVec, {live[0], live[1]}};
-      split_rows(s.pieces, halves, until - from, row + from * kRowBytes, b.piece);
+    const int64_t y = (b.row + r) * g.stride_h + ph - g.pad_h;
+    char* row = to + r * b.pitch * kRowBytes;
+    const bool outside = y < 0 || y >= g.in_h;
+    const int64_t from = outside ? width : lo, until = outside ? width : hi;
+    for (int p = 0; p < s.pieces; ++p) {
+      __builtin_memset(row + p * b.piece, 0, static_cast<size_t>(from * kRowBytes));
+      __builtin_memset(row + p * b.piece + until * kRowBytes, 0, static_cast<size_t>((width - until) * kRowBytes));
     }
+    if (until <= from) continue;
+    const float* at = x + (y * g.in_w + first + from * g.stride_w) * kVec;
+    const Halves halves{at, live[1] > 0 ? plane * kVec : 0, g.stride_w * kVec, {live[0], live[1]}};
+    split_rows(s.pieces, halves, until - from, row + from * kRowBytes, b.piece);
   }
 }
 
@@ -232,54 +230,44 @@ void multiply(const State& s, const Band& b, const char* a, const Operands& o, i
   run_panels(job, scratch);
 }
 
-constexpr int64_t kTasksPerThread = 4, kTaskPanels = 4;
+// What run_bands asks for: part i is a band of an image, and a group counts as one.
+struct Images {
+  const State& s;
+  int64_t bands, in_image, out_image;
+  const float* x;
+  Operands all;
+
+  Band band(int64_t part) const { return band_at(s, bands, part % bands); }
+  static BandJob::Size size(const void* self, int64_t part) {
+    const Images& j = *static_cast<const Images*>(self);
+    const Band b = j.band(part);
+    return {j.s.steps * (b.rows + j.s.extra_h), b.positions};
+  }
+  static void cut(const void* self, int64_t part, int64_t from, int64_t to, char* a) {
+    const Images& j = *static_cast<const Images*>(self);
+    const Band b = j.band(part);
+    const int64_t rows = b.rows + j.s.extra_h;
+    for (; from < to; ++from) split_row(j.s, b, j.x + part / j.bands * j.in_image, from / rows, from % rows, a);
+  }
+  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char* scratch) {
+    const Images& j = *static_cast<const Images*>(self);
+    const int64_t image = part / j.bands, group = image % j.s.g.groups;
+    const Operands o{j.all.w + group * group_floats(j.s), j.all.bias != nullptr ? j.all.bias + group * j.s.g.filters : nullptr,
+                     j.all.z != nullptr ? j.all.z + image * j.out_image : nullptr, j.all.y + image * j.out_image};
+    multiply(j.s, j.band(part), a, o, r0, r1, p0, p1, scratch);
+  }
+};
 
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const Geometry& g = s.g;
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
-  const Operands all{in(1), in(2), in(3), c.out[0]->as<float>()};
-  const int64_t images = g.batch * g.groups, panels = ceil_div(g.filters, kTilePanel);
-  const Pool serial = Pool::serial();
-  const Pool& pool = g.flops() < 4 * kAloneFlops ? serial : *c.pool;
-  const int64_t threads = pool.size(), bands = ceil_div(s.units, s.band);
-  const int64_t in_image = round_up(g.channels, kVec) * g.in_h * g.in_w, out_image = round_up(g.filters, kVec) * g.out_h * g.out_w;
-  const auto operands = [&](int64_t image) {
-    const int64_t group = image % g.groups;
-    return Operands{all.w + group * group_floats(s), all.bias != nullptr ? all.bias + group * g.filters : nullptr,
-                    all.z != nullptr ? all.z + image * out_image : nullptr, all.y + image * out_image};
-  };
+  const Images images{s, ceil_div(s.units, s.band), round_up(g.channels, kVec) * g.in_h * g.in_w,
+                      round_up(g.filters, kVec) * g.out_h * g.out_w, in(0), {in(1), in(2), in(3), c.out[0]->as<float>()}};
   int64_t positions;
-  const int64_t pieces_bytes = band_bytes(s, &positions);
-  const auto scratch = [&](int64_t thread) { return reinterpret_cast<char*>(c.thread_scratch + thread * c.thread_stride); };
-  if (threads == 1 || images * bands >= 2 * threads) {
-    // Bands are the tasks, each with pieces of its own.
-    pool.run(images * bands, [&](int64_t task, int thread) {
-      const Band b = band_at(s, bands, task % bands);
-      const float* x = in(0) + task / bands * in_image;
-      for (int64_t i = 0; i < s.steps; ++i) split_band(s, b, x, i, 0, b.rows + s.extra_h, scratch(thread));
-      multiply(s, b, scratch(thread), operands(task / bands), 0, b.positions, 0, panels, scratch(thread) + pieces_bytes);
-    });
-    return Status::kOk;
-  }
-  // One band after the other, its pieces for all threads.
-  for (int64_t i = 0; i < images * bands; ++i) {
-    const Band b = band_at(s, bands, i % bands);
-    const float* x = in(0) + i / bands * in_image;
-    const int64_t rows = b.rows + s.extra_h, parts = min64(rows, ceil_div(2 * threads, s.steps));
-    pool.run(s.steps * parts, [&](int64_t task, int) {
-      const int64_t part = task % parts;
-      split_band(s, b, x, task / parts, tile_begin(rows, parts, part), tile_begin(rows, parts, part + 1), scratch(0));
-    });
-    const int64_t pairs = ceil_div(b.positions, kPairRows), tasks = kTasksPerThread * threads;
-    const int64_t across = max64(1, min64(tasks, panels / kTaskPanels)), down = min64(pairs, ceil_div(tasks, across));
-    pool.run(across * down, [&](int64_t task, int thread) {
-      const int64_t col = task / down, part = task % down;
-      multiply(s, b, scratch(0), operands(i / bands), tile_begin(pairs, down, part) * kPairRows,
-               min64(tile_begin(pairs, down, part + 1) * kPairRows, b.positions), tile_begin(panels, across, col),
-               tile_begin(panels, across, col + 1), scratch(thread) + pieces_bytes);
-    });
-  }
+  const BandJob job{g.batch * g.groups * images.bands, 1, ceil_div(g.filters, kTilePanel), band_bytes(s, &positions),
+                    &images, Images::size, Images::cut, Images::product};
+  run_bands(job, g.flops() < 4 * kAloneFlops ? Pool::serial() : *c.pool, c);
   return Status::kOk;
 }
 

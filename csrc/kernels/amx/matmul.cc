@@ -13,7 +13,6 @@ namespace PN_TIER {
 namespace {
 
 constexpr int64_t kBandRows = 256;
-constexpr int64_t kTasksPerThread = 4, kTaskPanels = 4;
 constexpr double kAloneWork = 4e6;  // multiplies and adds that one thread does sooner than two
 
 struct State {
@@ -114,7 +113,8 @@ struct Part {
   }
 };
 
-Part part_at(const State& s, const Operands& o, int64_t band, int64_t chunk) {
+Part part_at(const State& s, const Operands& o, int64_t i) {
+  const int64_t band = i / s.chunks, chunk = i % s.chunks;
   const int64_t steps = steps_of(s.p), begin = tile_begin(steps, s.chunks, chunk);
   const int64_t r0 = tile_begin(s.p.m, s.bands, band);
   return {s, o, Finisher(s.p.epilogue), r0, tile_begin(s.p.m, s.bands, band + 1) - r0,
@@ -137,12 +137,11 @@ void split_part(const Part& p, int64_t r0, int64_t r1, char* a) {
 }
 
 // Rows [r0, r1) of a part by panels [p0, p1).
-void multiply(const Part& p, const char* a, int64_t r0, int64_t r1, int64_t p0, int64_t p1, char* scratch) {
+void multiply(Part p, const char* a, int64_t r0, int64_t r1, int64_t p0, int64_t p1, char* scratch) {
   const State& s = p.s;
   const int32_t offset = 0;
-  Part from = p;  // sums count their rows from r0
-  from.row += r0;
-  from.rows = r1 - r0;
+  p.row += r0;  // sums count their rows from r0
+  p.rows = r1 - r0;
   PanelJob job;
   job.pieces = s.pieces;
   job.a = a + r0 * kRowBytes;
@@ -151,7 +150,7 @@ void multiply(const Part& p, const char* a, int64_t r0, int64_t r1, int64_t p0, 
   job.steps = p.steps;
   job.taps = 1;
   job.offsets = &offset;
-  job.rows = r1 - r0;
+  job.rows = p.rows;
   job.b = p.o.b;
   job.b_depth = steps_of(s.p);
   job.b_first = p.step;
@@ -162,47 +161,38 @@ void multiply(const Part& p, const char* a, int64_t r0, int64_t r1, int64_t p0, 
   job.bias_scale = s.p.bias_scale;
   job.bias_step = s.p.one_bias ? 0 : 1;
   job.finish = Part::put;
-  job.self = &from;
+  job.self = &p;
   run_panels(job, scratch);
 }
+
+// What run_bands asks for.
+struct Parts {
+  const State& s;
+  Operands o;
+
+  static Part at(const void* self, int64_t part) {
+    const Parts& p = *static_cast<const Parts*>(self);
+    return part_at(p.s, p.o, part);
+  }
+  static BandJob::Size size(const void* self, int64_t part) {
+    const int64_t rows = at(self, part).rows;
+    return {ceil_div(rows, int64_t{kTileRows}), rows};
+  }
+  static void cut(const void* self, int64_t part, int64_t from, int64_t to, char* a) {
+    const Part p = at(self, part);
+    split_part(p, from * kTileRows, min64(to * kTileRows, p.rows), a);
+  }
+  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char* scratch) {
+    multiply(at(self, part), a, r0, r1, p0, p1, scratch);
+  }
+};
 
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
-  const Operands o{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
-  const int64_t panels = ceil_div(s.p.n, kTilePanel);
-  const Pool serial = Pool::serial();
-  const Pool& pool = s.p.flops() < kAloneWork ? serial : *c.pool;
-  const int64_t threads = pool.size();
-  const auto scratch = [&](int64_t thread) { return reinterpret_cast<char*>(c.thread_scratch + thread * c.thread_stride); };
-  if (threads == 1 || s.bands >= 2 * threads) {
-    // Bands are the tasks, each with pieces of its own.
-    pool.run(s.bands, [&](int64_t band, int thread) {
-      for (int64_t chunk = 0; chunk < s.chunks; ++chunk) {
-        const Part p = part_at(s, o, band, chunk);
-        split_part(p, 0, p.rows, scratch(thread));
-        multiply(p, scratch(thread), 0, p.rows, 0, panels, scratch(thread) + a_bytes(s));
-      }
-    });
-    return Status::kOk;
-  }
-  for (int64_t i = 0; i < s.bands * s.chunks; ++i) {  // the pieces of a part are for all threads
-    const Part p = part_at(s, o, i / s.chunks, i % s.chunks);
-    const int64_t tiles = ceil_div(p.rows, int64_t{kTileRows}), pairs = ceil_div(p.rows, kPairRows);
-    const auto end = [&](int64_t row) { return row < p.rows ? row : p.rows; };
-    const int64_t parts = tiles < kTasksPerThread * threads ? tiles : kTasksPerThread * threads;
-    pool.run(parts, [&](int64_t t, int) {
-      split_part(p, tile_begin(tiles, parts, t) * kTileRows, end(tile_begin(tiles, parts, t + 1) * kTileRows), scratch(0));
-    });
-    const int64_t tasks = kTasksPerThread * threads, fit = panels / kTaskPanels;
-    const int64_t across = fit < 1 ? 1 : fit < tasks ? fit : tasks;
-    const int64_t wanted = ceil_div(tasks, across), down = pairs < wanted ? pairs : wanted;
-    pool.run(across * down, [&](int64_t task, int thread) {
-      const int64_t col = task / down, row = task % down;
-      multiply(p, scratch(0), tile_begin(pairs, down, row) * kPairRows, end(tile_begin(pairs, down, row + 1) * kPairRows),
-               tile_begin(panels, across, col), tile_begin(panels, across, col + 1), scratch(thread) + a_bytes(s));
-    });
-  }
+  const Parts parts{s, {in(0), in(1), in(2), in(3), c.out[0]->as<float>()}};
+  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kTilePanel), a_bytes(s), &parts, Parts::size, Parts::cut, Parts::product};
+  run_bands(job, s.p.flops() < kAloneWork ? Pool::serial() : *c.pool, c);
   return Status::kOk;
 }
 

@@ -242,5 +242,36 @@ void run_ready(const PanelJob& job, const Part& part, int tiles, int vecs) {
   job.pieces == 3 ? run_pair<3>(job, part, tiles, vecs, &none, &nothing) : run_pair<2>(job, part, tiles, vecs, &none, &nothing);
 }
 
+void run_bands(const BandJob& j, const Pool& pool, const RunContext& c) {
+  constexpr int64_t kTasksPerThread = 4, kTaskPanels = 4;
+  const int64_t threads = pool.size(), tasks = kTasksPerThread * threads;
+  const auto pieces = [&](int64_t thread) { return reinterpret_cast<char*>(c.thread_scratch + thread * c.thread_stride); };
+  const auto rest = [&](int64_t thread) { return pieces(thread) + j.piece_bytes; };
+  if (threads == 1 || j.bands >= 2 * threads) {
+    return pool.run(j.bands, [&](int64_t band, int thread) {
+      for (int64_t part = band * j.chunks; part < (band + 1) * j.chunks; ++part) {
+        const BandJob::Size size = j.size(j.self, part);
+        j.cut(j.self, part, 0, size.units, pieces(thread));
+        j.multiply(j.self, part, 0, size.rows, 0, j.panels, pieces(thread), rest(thread));
+      }
+    });
+  }
+  for (int64_t part = 0; part < j.bands * j.chunks; ++part) {
+    const BandJob::Size size = j.size(j.self, part);
+    const int64_t cuts = min64(size.units, tasks);
+    pool.run(cuts, [&](int64_t i, int) {
+      j.cut(j.self, part, tile_begin(size.units, cuts, i), tile_begin(size.units, cuts, i + 1), pieces(0));
+    });
+    const int64_t pairs = ceil_div(size.rows, kPairRows), across = max64(1, min64(tasks, j.panels / kTaskPanels));
+    const int64_t down = min64(pairs, ceil_div(tasks, across));
+    pool.run(across * down, [&](int64_t i, int thread) {
+      const int64_t col = i / down, row = i % down;
+      j.multiply(j.self, part, tile_begin(pairs, down, row) * kPairRows,
+                 min64(tile_begin(pairs, down, row + 1) * kPairRows, size.rows), tile_begin(j.panels, across, col),
+                 tile_begin(j.panels, across, col + 1), pieces(0), rest(thread));
+    });
+  }
+}
+
 }  // namespace PN_TIER
 }  // namespace pyneo

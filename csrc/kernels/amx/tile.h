@@ -15,6 +15,7 @@
 
 #include "core/tensor.h"
 #include "kernels/gemm/tile.h"
+#include "kernels/kernel.h"
 #include "simd/math.h"
 
 namespace pyneo {
@@ -108,6 +109,23 @@ struct PanelJob {
 // Bytes of scratch that run_panels wants.
 int64_t panel_scratch(int pieces, int64_t depth, int64_t rows);
 void run_panels(const PanelJob& job, char* scratch);
+
+// Tasks of a product for the threads of a pool. Its A comes in parts (bands of rows, and of each the chunks of k one
+// after the other), each cut into pieces before it is used. Where bands are enough, each is one thread's; where not,
+// all threads cut a part, into the scratch of the first, then share its products.
+struct BandJob {
+  struct Size {
+    int64_t units, rows;        // what its pieces are cut in, and rows of its sums
+  };
+  int64_t bands, chunks, panels;
+  int64_t piece_bytes;          // of a part, in front of the scratch of run_panels
+  const void* self;
+  Size (*size)(const void* self, int64_t part);
+  void (*cut)(const void* self, int64_t part, int64_t from, int64_t to, char* a);
+  // Rows [r0, r1), r0 a multiple of kPairRows, by panels [p0, p1).
+  void (*multiply)(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char* scratch);
+};
+void run_bands(const BandJob& job, const Pool& pool, const RunContext& c);
 
 // Part of a job's reduction for a pair of tiles.
 struct Part {
