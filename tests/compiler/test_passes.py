@@ -16,6 +16,8 @@ from tests.support.models import from_text
 from tests.support.passes import Case, check, f32, ints, num, optimised
 
 CONSTANTS = {
+    "in_order": ints(0, 1, -2, 3),
+    "turned": ints(0, 2, 1, 3),
     "w": f32(4, 4, 3, 3) / 6,
     "wg": f32(4, 3, 2, 2) / 2,
     "b": f32(4),
@@ -190,6 +192,8 @@ EPILOGUE = [
     ),
     Case("residual_made_after_conv", f"{CONV} e = Exp(r) y = Add(c, e)", "Exp Conv+sum", inputs=PAIR),
     Case("conv_twice_doubles_its_weights", f"{CONV} y = Add(c, c)", "Conv+bias"),
+    Case("gather_in_order", "y = Gather<axis = 1>(x, in_order)", "Reshape"),
+    Case("gather_out_of_order_stays", "y = Gather<axis = 1>(x, turned)", "Gather"),
     Case("silu", "s = Sigmoid(x) y = Mul(x, s)", "Swish"),
     Case("silu_behind_conv", f"{CONV} s = Sigmoid(c) y = Mul(s, c)", "Conv+silu"),
     Case("gate_of_another_value_is_no_silu", "s = Sigmoid(r) y = Mul(x, s)", "Sigmoid Mul", inputs=PAIR),

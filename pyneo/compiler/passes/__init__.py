@@ -33,6 +33,7 @@ from pyneo.compiler.passes.linear import (
     matmul_bias,
     norm_to_scale,
 )
+from pyneo.compiler.passes.phases import split_phases, split_volumes
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
 from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
@@ -72,6 +73,8 @@ PASSES: list[Pass] = [
     fold_batch_norm,
     fold_scales,
     merge_branches,
+    split_phases,
+    split_volumes,
     norm_to_scale,
     gemm_to_matmul,
     matmul_bias,

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transposed convolutions as convolutions, volumes as planes: what remains, and onnxruntime's word on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.support.passes import Case, check, f32, ints
+
+CONSTANTS = {
+    "one9": f32(5, 1, 9, 9) / 20,
+    "three4": f32(5, 3, 4, 4) / 6,
+    "two3": f32(5, 2, 3, 3) / 4,
+    "two1": f32(5, 2, 1, 1),
+    "many": f32(5, 8, 2, 2),
+    "b1": f32(1),
+    "b3": f32(3),
+    "w222": f32(5, 3, 2, 2, 2),
+    "w345": f32(5, 3, 3, 4, 5) / 8,
+    "w111": f32(5, 3, 1, 1, 1),
+    "twice": np.float32([1, 1, 2, 2, 2]),
+    "uneven": np.float32([1, 1, 1.5, 2, 0.5]),
+    "given": ints(1, 5, 7, 5, 11),
+}
+PLANE = {"x": (2, 5, 4, 7)}
+VOLUME = {"x": (1, 5, 4, 3, 6)}
+SHUFFLED = "Conv+bias Reshape Transpose Reshape"
+PLANES = "Reshape Resize Reshape Resize Reshape"
+
+CASES = [
+    Case(
+        "super_resolution",
+        "y = ConvTranspose<strides=[3,3], pads=[4,4,4,4], output_padding=[2,2]>(x, one9, b1)",
+        "Conv+bias DepthToSpace",
+    ),
+    Case(
+        "generator",
+        "y = ConvTranspose<strides=[2,2], pads=[1,1,1,1]>(x, three4, b3)",
+        "Conv+bias DepthToSpace",
+    ),
+    Case(
+        "padding_before_and_after",
+        "y = ConvTranspose<strides=[2,2], pads=[0,1,1,0]>(x, two3)",
+        "Conv DepthToSpace",
+    ),
+    Case("no_padding", "y = ConvTranspose<strides=[2,2]>(x, three4, b3)", "Conv+bias DepthToSpace"),
+    Case(
+        "more_outputs_than_windows",
+        "y = ConvTranspose<strides=[2,2], output_padding=[1,1]>(x, two1)",
+        "Conv DepthToSpace",
+    ),
+    Case(
+        "fewer_outputs_than_inputs",
+        "y = ConvTranspose<strides=[2,2], pads=[3,4,3,2]>(x, three4)",
+        "Conv DepthToSpace",
+    ),
+    Case("an_odd_size", "y = ConvTranspose<strides=[2,2]>(x, two3)", "Conv DepthToSpace Slice"),
+    Case("many_outputs_stay", "y = ConvTranspose<strides=[2,2]>(x, many)", "ConvTranspose"),
+    Case("unequal_strides_stay", "y = ConvTranspose<strides=[2,1]>(x, two3)", "ConvTranspose"),
+    Case(
+        "an_activation_behind",
+        "c = ConvTranspose<strides=[2,2]>(x, three4, b3) y = Tanh(c)",
+        "Conv+bias DepthToSpace Tanh",
+    ),
+    Case("a_volume_doubled", "y = ConvTranspose<strides=[2,2,2]>(x, w222, b3)", SHUFFLED, inputs=VOLUME),
+    Case(
+        "a_volume_with_strides_of_its_own",
+        "y = ConvTranspose<strides=[1,2,3], pads=[1,1,1,1,1,1]>(x, w345, b3)",
+        SHUFFLED,
+        inputs=VOLUME,
+    ),
+    Case(
+        "a_volume_with_gaps",
+        "y = ConvTranspose<strides=[2,2,2], output_padding=[1,1,1]>(x, w111, b3)",
+        SHUFFLED,
+        inputs=VOLUME,
+    ),
+    Case("resized", 'y = Resize<mode="linear">(x, , twice)', PLANES, inputs=VOLUME),
+    Case("resized_to_corners", 'y = Resize<mode="linear", coordinate_transformation_mode="align_corners">'
+         "(x, , , given)", PLANES, inputs=VOLUME),
+    Case("resized_unevenly", 'y = Resize<mode="linear">(x, , uneven)', PLANES, inputs=VOLUME),
+    Case("repeated", 'y = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", '
+         'nearest_mode="floor">(x, , twice)', PLANES, inputs=VOLUME),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_phases(case: Case) -> None:
+    inputs = case.inputs if case.inputs is VOLUME else PLANE
+    check(replace(case, constants=CONSTANTS, inputs=inputs))
