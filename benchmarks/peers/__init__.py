@@ -11,9 +11,12 @@ Each has
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,16 @@ def peer(name: str) -> Any:
     if name not in NAMES:
         raise KeyError(f"no runtime named {name!r}; there are: {', '.join(NAMES)}")
     return import_module(f"peers.{name}")
+
+
+def call(command: list[str], folder: Path | None = None) -> None:
+    """Runs a converter; RuntimeError with what it printed about its error if it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in lines if re.search("error|fail", line, re.IGNORECASE)] or lines[-1:]
+        said = errors[0][:300] if errors else "printed nothing"
+        raise RuntimeError(f"{Path(command[0]).name} ended with status {done.returncode}: {said}")
 
 
 def installed(distribution: str) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from peers import call
 
 
 def _tool() -> str | None:
@@ -30,7 +31,7 @@ def run_pnnx(model: Path, out: Path) -> Path:
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / model.name).write_bytes(with_long_tables(model))  # it writes beside its input
-        subprocess.run([str(_tool()), model.name, "fp16=0"], cwd=folder, check=True, capture_output=True)
+        call([str(_tool()), model.name, "fp16=0"], folder)
         (folder / model.name).unlink()
         (folder / "done").touch()
     return folder

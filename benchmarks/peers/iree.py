@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import isa
 import numpy as np
 
-from peers import Run, installed
+from peers import Run, call, installed
 
 
 def version() -> str:
@@ -33,10 +32,11 @@ def prepare(model: Path, out: Path) -> Path:
         steps = [
             ["iree-import-onnx", str(model), "--opset-version", "17", "-o", str(graph)],
             ["iree-compile", str(graph), "-o", str(path), "--iree-hal-target-backends=llvm-cpu",
-             f"--iree-llvmcpu-target-cpu={processor}", "--iree-opt-level=O3"],
+             f"--iree-llvmcpu-target-cpu={processor}", "--iree-opt-level=O3",
+             "--iree-llvmcpu-stack-allocation-limit=262144"],  # BERT's means want over 32 KB
         ]  # fmt: skip
         for tool, *arguments in steps:
-            subprocess.run([str(tools / tool), *arguments], check=True, capture_output=True)
+            call([str(tools / tool), *arguments])
         graph.unlink()
     return path
 

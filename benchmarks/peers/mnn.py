@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from peers import Run, installed
+from peers import Run, call, installed
 
 
 def version() -> str:
@@ -25,18 +24,9 @@ def prepare(model: Path, out: Path) -> Path:
     path = out / (model.stem + ".mnn")
     if not path.exists():
         tool = str(Path(sys.executable).with_name("mnnconvert"))
-        command = [
-            tool,
-            "-f",
-            "ONNX",
-            "--modelFile",
-            str(model),
-            "--MNNModel",
-            str(path),
-            "--bizCode",
-            "benchmark",
-        ]
-        subprocess.run(command, check=True, capture_output=True)
+        call(
+            [tool, "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(path), "--bizCode", "benchmark"]
+        )
     return path
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ import compare  # noqa: E402
 import isa  # noqa: E402
 import models  # noqa: E402
 import present  # noqa: E402
-from peers import convert  # noqa: E402
+import table  # noqa: E402
+from peers import call, convert  # noqa: E402
 
 # Multiply-adds in millions, from the papers and model cards of the architectures.
 SMALL = {"squeezenet": 350, "mobilenet_v2": 300, "ds_cnn": 2.7}
@@ -176,3 +178,23 @@ def test_converter_gets_tables_that_its_made_up_indices_fit(tmp_path: Path) -> N
     before, after = (onnxruntime.InferenceSession(m).run(None, {"ids": ids})[0] for m in (str(path), longer))
     np.testing.assert_array_equal(before, after)
     onnxruntime.InferenceSession(longer).run(None, {"ids": ids + 14})
+
+
+def test_tables_show_the_best_of_all_runtimes_and_the_ratio_of_every_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for name, ours, theirs in (("first", 1.0, 2.0), ("second", 1.0, 8.0)):
+        results = [result("m", "pyneo", ours), result("m", "litert", 16.0)]
+        results += [result("m", "iree", theirs), result("m", "ncnn", 9.0)]
+        runs.append(tmp_path / f"{name}.json")
+        runs[-1].write_text(json.dumps(asdict(compare.Comparison({}, results))))
+    assert table.main([str(r) for r in runs]) == 0
+    said = capsys.readouterr().out
+    assert "| m | 1.00 | - | - | 16.0 | 8.00 iree | 0.50, 0.12 |" in said
+    assert "Geometric mean 0.25, worst 0.25 (m)." in said
+
+
+def test_converters_say_what_their_tool_said() -> None:
+    with pytest.raises(RuntimeError, match="status 3: error: no such operator"):
+        call([sys.executable, "-c", "print('read'); print('error: no such operator'); raise SystemExit(3)"])
