@@ -78,6 +78,12 @@ SHAPES: dict[str, tuple] = {
     "far dilated": (1, 16, (20, 20), 32, (3, 3), {"dilations": [9, 9], "pads": [9, 9, 9, 9]}),
     "many bands": (1, 64, (57, 40), 32, (3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 1]}),
     "many bands, one row": (1, 64, (1, 3000), 32, (1, 1), {}),
+    "wide panels and narrow ones": (1, 37, (13, 11), 203, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "wide panels, many pixels": (1, 40, (17, 13), 112, (1, 1), {}),
+    "wide panels, strided": (2, 20, (29, 27), 64, (1, 1), {"strides": [2, 2]}),
+    "wide panels, a column": (1, 18, (110, 3), 80, (3, 3), {"pads": [1, 0, 1, 0]}),
+    "wide panels, two columns": (1, 16, (60, 2), 64, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "wide panels, groups": (1, 32, (10, 16), 160, (3, 3), {"group": 2, "pads": [1, 1, 1, 1]}),
     "one of everything": (1, 1, (1, 1), 1, (1, 1), {}),
     "3-D": (2, 19, (5, 9, 7), 21, (3, 3, 3), {"pads": [1, 1, 1, 1, 1, 1]}),
     "3-D, strided, dilated, uneven": (
