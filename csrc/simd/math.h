@@ -89,12 +89,21 @@ PN_INLINE VF vexp_weight(VF x) {
 // scheduler before the units are busy.
 template <int n>
 PN_INLINE void vexp_weights(VF* x) {
-#if defined(__AVX512F__)
 #define PN_EACH PN_UNROLL for (int v = 0; v < n; ++v)
   VF t[n], p[n];
+#if defined(__AVX512F__)
   __mmask16 counts[n];
   PN_EACH counts[v] = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(x[v]), reinterpret_cast<__m512>(splat(-87.0f)), _CMP_NLT_UQ);
+#else
+  VI none[n];
+  PN_EACH none[v] = x[v] < -87.0f;
+  PN_EACH x[v] = vmax(x[v], splat(-87.0f));
+#endif
   PN_EACH t[v] = x[v] * 1.44269504f + kRoundMagic;
+#if !defined(__AVX512F__)
+  VU power[n];
+  PN_EACH power[v] = (as_bits(t[v]) - kRoundMagicBits + 127u) << 23;
+#endif
   PN_EACH t[v] = t[v] - kRoundMagic;
   PN_EACH x[v] = x[v] - t[v] * 0.693359375f;
   PN_EACH x[v] = x[v] + t[v] * 2.12194440e-4f;
@@ -104,11 +113,12 @@ PN_INLINE void vexp_weights(VF* x) {
   PN_EACH p[v] = p[v] * x[v] + 0.5f;
   PN_EACH p[v] = p[v] * x[v] + 1.0f;
   PN_EACH p[v] = p[v] * x[v] + 1.0f;
+#if defined(__AVX512F__)
   PN_EACH x[v] = reinterpret_cast<VF>(_mm512_maskz_scalef_ps(counts[v], reinterpret_cast<__m512>(p[v]), reinterpret_cast<__m512>(t[v])));
-#undef PN_EACH
 #else
-  for (int v = 0; v < n; ++v) x[v] = vexp_weight(x[v]);
+  PN_EACH x[v] = cast<VF>(cast<VI>(p[v] * as_float(power[v])) & ~none[v]);
 #endif
+#undef PN_EACH
 }
 
 PN_INLINE VF vexpm1(VF x) {

@@ -144,9 +144,9 @@ void run_panel(const PanelRun& run) {
   s.ahead_lines = steps > 0 && lines > 0 ? ceil_div(lines, steps * tiles) : 0;
   const char* const ahead = reinterpret_cast<const char*>(run.ahead);
 
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t r0 = tile_begin(run.rows, tiles, t);
-    const int rows = static_cast<int>(tile_begin(run.rows, tiles, t + 1) - r0);
+  const int64_t small = tiles > 0 ? run.rows / tiles : 0, larger = run.rows - small * tiles;  // as tile_begin has them
+  for (int64_t t = 0, r0 = 0; t < tiles; ++t) {
+    const int rows = static_cast<int>(small + (t < larger ? 1 : 0));
     const int64_t fetched = t * steps * s.ahead_lines;
     if (fetched >= lines) s.ahead_lines = 0;
     s.ahead = ahead + fetched * kLine;
@@ -170,6 +170,7 @@ void run_panel(const PanelRun& run) {
         __builtin_memcpy(y + r * run.y_step, buffer + r * width, static_cast<size_t>(run.live) * sizeof(float));
       }
     }
+    r0 += rows;
   }
 }
 
