@@ -135,3 +135,41 @@ def test_taps_stay_where_the_image_is_open(image: tuple[int | str, ...], left: t
     optimise(graph)
     weights = graph.nodes[0].const(1)
     assert weights is not None and weights.shape[2:] == left
+
+
+FAR = {
+    "w3": f32(64, 384, 3, 3) / 59,
+    "b64": f32(64),
+    "w5": f32(32, 256, 5, 1) / 36,
+}
+DILATED = "Conv<dilations=[12,12], pads=[12,12,12,12]>"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            "rows_and_columns",
+            f"y = {DILATED}(x, w3, b64)",
+            "Split Conv Pad Conv Pad Split Conv Pad Conv Pad Conv+bias+sum Add Add Add",
+            inputs={"x": (2, 384, 14, 14)},
+        ),
+        Case(
+            "uneven_planes",
+            f"c = {DILATED}(x, w3) y = Relu(c)",
+            "Split Conv Pad Conv Pad Conv+sum Add+relu",
+            inputs={"x": (1, 384, 16, 40)},
+        ),
+        Case("near_taps_stay", "y = Conv<pads=[1,1,1,1]>(x, w3)", "Conv", inputs={"x": (1, 384, 14, 14)}),
+        Case("small_planes_stay", f"y = {DILATED}(x, w3)", "Conv", inputs={"x": (1, 384, 13, 2)}),
+        Case(
+            "four_edges",
+            "y = Conv<dilations=[7,1], pads=[14,0,14,0]>(x, w5)",
+            "Conv",
+            inputs={"x": (1, 256, 20, 64)},
+        ),
+    ],
+    ids=lambda c: c.name,
+)
+def test_taps_that_meet_an_edge(case: Case) -> None:
+    check(replace(case, constants=FAR))

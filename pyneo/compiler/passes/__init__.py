@@ -23,7 +23,13 @@ from pyneo.compiler.passes.identity import (
     remove_identities,
     share_equal_nodes,
 )
-from pyneo.compiler.passes.images import crop_kernels, find_group_norm, fold_pads, shuffle_by_weights
+from pyneo.compiler.passes.images import (
+    crop_kernels,
+    find_group_norm,
+    fold_pads,
+    shuffle_by_weights,
+    split_far_taps,
+)
 from pyneo.compiler.passes.infer import infer_and_fold
 from pyneo.compiler.passes.linear import (
     fold_batch_norm,
@@ -73,6 +79,7 @@ PASSES: list[Pass] = [
     fold_batch_norm,
     fold_scales,
     merge_branches,
+    split_far_taps,
     split_phases,
     split_volumes,
     norm_to_scale,

@@ -85,6 +85,89 @@ def _meets(first: int, stride: int, outputs: int, size: int) -> bool:
     return inside < outputs and first + inside * stride < size
 
 
+# What splitting a convolution must save: multiply-adds, in all and for each one that stays.
+_SPLIT_SAVES = 1 << 22
+_SPLIT_KEEPS = 0.6
+
+
+def split_far_taps(graph: Graph) -> bool:
+    """Taps of a far dilated kernel that meet only an edge of the image are convolutions of that edge.
+
+    3x3 with dilation 12 on 14x14: the outer rows of taps meet 2 of 14 rows, the outer columns 2 of 14.
+    """
+    changed = False
+    for node in list(graph.nodes):
+        parts = _split_taps(graph, node, 2)
+        for part in parts or [node]:
+            changed |= _split_taps(graph, part, 3) is not None
+        changed |= parts is not None
+    return changed
+
+
+def _split_taps(graph: Graph, node: Node, axis: int) -> list[Node] | None:
+    """The convolutions that it is now, `node` among them; None if nothing was to be gained."""
+    if node.op != "Conv" or not node.is_static or node.str_attr("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    x, weights, pads = node.inputs[0], node.const(1), node.ints_attr("pads")
+    if x is None or weights is None or pads is None or weights.ndim != 4 or node.int_attr("group", 1) != 1:
+        return None
+    if node.input(3) is not None or node.attrs.get("act") or node.ints_attr("strides") not in (None, [1, 1]):
+        return None
+    if node.output.dims[axis] != x.dims[axis]:
+        return None
+    size, taps = x.dims[axis], weights.shape[axis]
+    step, before = (node.ints_attr("dilations") or [1, 1])[axis - 2], pads[axis - 2]
+    # The rows of the input that each tap meets, and the first row of the output that it adds to.
+    starts = [max(0, t * step - before) for t in range(taps)]
+    ends = [min(size, size + t * step - before) for t in range(taps)]
+    met = sum(e - s for s, e in zip(starts, ends, strict=True))
+    work = weights.size * int(np.prod(node.output.dims[2:]))
+    whole = [t for t in range(taps) if (starts[t], ends[t]) == (0, size)]
+    if len(whole) != 1 or met > _SPLIT_KEEPS * size * taps or work * (1 - met / size / taps) < _SPLIT_SAVES:
+        return None
+    cuts = sorted({0, size, *starts, *ends})
+    if any(cuts.index(ends[t]) - cuts.index(starts[t]) != 1 for t in range(taps) if t not in whole):
+        return None  # edges that overlap are no edges
+    rows = [b - a for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    shapes = [(*x.dims[:axis], n, *x.dims[axis + 1 :]) for n in rows]
+    parts = [Value(graph.fresh_name(f"{node.name}/part"), x.dtype, shape) for shape in shapes]
+    lengths = constant(graph, f"{node.name}/rows", np.array(rows, np.int64))
+    made = [Node("Split", f"{node.name}/split", [x, lengths], list(parts), {"axis": [axis]})]
+    around = [p for i, p in enumerate(pads) if i % 2 != axis - 2]
+    flat = {"pads": [0, around[0], 0, around[1]] if axis == 2 else [around[0], 0, around[1], 0]}
+    edges: list[Value] = []
+    for t in range(taps):
+        tap = np.ascontiguousarray(np.take(weights, [t], axis))
+        kernel = {**node.attrs, **flat, "kernel_shape": list(tap.shape[2:])}
+        if t in whole:
+            body, center = kernel, tap
+            continue
+        part = parts[cuts.index(starts[t])]
+        shape = (*node.output.dims[:axis], ends[t] - starts[t], *node.output.dims[axis + 1 :])
+        edge = Value(graph.fresh_name(f"{node.name}/edge"), x.dtype, shape)
+        made.append(Node("Conv", edge.name, [part, constant(graph, f"{edge.name}/tap", tap)], [edge], kernel))
+        first = starts[t] + before - t * step
+        frame = [0] * 8
+        frame[axis], frame[4 + axis] = first, size - first - (ends[t] - starts[t])
+        padded = Value(graph.fresh_name(f"{node.name}/framed"), x.dtype, node.output.dims)
+        framed = constant(graph, f"{padded.name}/pads", np.array(frame, np.int64))
+        made.append(Node("Pad", padded.name, [edge, framed], [padded]))
+        edges.append(padded)
+    node.inputs[1] = constant(graph, f"{node.name}/weights", center)
+    node.attrs = body
+    old, total = node.output, Value(graph.fresh_name(f"{node.name}/center"), x.dtype, node.output.dims)
+    node.outputs[0], total.producer = total, node
+    sums: list[Node] = []
+    for i, edge in enumerate(edges):
+        last = i == len(edges) - 1
+        v = old if last else Value(graph.fresh_name(f"{node.name}/sum"), x.dtype, old.dims)
+        sums.append(Node("Add", f"{node.name}/add{i}" if last else v.name, [total, edge], [v]))
+        total = v
+    place = graph.nodes.index(node)
+    graph.nodes[place : place + 1] = [*made, node, *sums]
+    return [node, *(n for n in made if n.op == "Conv")]
+
+
 def find_group_norm(graph: Graph) -> bool:
     """Reshape to groups, InstanceNormalization, Reshape back [, Mul, Add]: one GroupNormalization."""
     readers = Readers(graph)
