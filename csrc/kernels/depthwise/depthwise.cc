@@ -72,8 +72,34 @@ PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
   }
 }
 
+#if defined(__AVX512F__)
+// All of a 3x3 window of stride 1, its taps in registers. Columns come first: an edge is asked for once, not for each row.
+template <bool kEdge>
+PN_INLINE void tile_of_nine(const State& s, const float* x, const VF* taps, int64_t ow, VF* acc) {
+  const int64_t i0 = ow - s.left, pitch = s.iw * kVec;
+#pragma GCC unroll 32
+  for (int j = 0; j < kTile + 2; ++j) {
+    if (kEdge && static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
+#pragma GCC unroll 8
+    for (int k = 0; k < 3; ++k) {
+      const VF v = load(x + k * pitch + (i0 + j) * kVec);
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) {
+        const int q = j - t;
+        if (q >= 0 && q < 3) acc[t] += v * taps[k * 3 + q];
+      }
+    }
+  }
+}
+#endif
+
 template <int K, int S>
 void rows(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
+#if defined(__AVX512F__)
+  const bool nine = K == 3 && S == 1 && s.kh == 3 && s.dh == 1;
+  VF taps[9] = {};
+  for (int i = 0; nine && i < 9; ++i) taps[i] = load(w + i * kVec);
+#endif
   const int64_t reach = (kTile - 1) * s.sw + (s.kw - 1) * s.dw;  // last input column of a tile, from its first
   const VF lo = splat(s.lo), hi = splat(s.hi);
   Row r{x, w, 0, 0, 0};
@@ -83,23 +109,36 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
     r.kh1 = r.ih0 >= s.ih ? 0 : ceil_div(s.ih - r.ih0, s.dh);
     if (r.kh1 > s.kh) r.kh1 = s.kh;
     float* row = y + oh * s.ow * kVec;
-    for (int64_t ow = 0; ow < s.ow; ow += kTile) {
-      VF acc[kTile];
+    const auto each = [&](auto&& sum) __attribute__((always_inline)) {  // sum(whole, first column, accumulators)
+      for (int64_t ow = 0; ow < s.ow; ow += kTile) {
+        VF acc[kTile];
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) acc[t] = bias;
-      const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
-      if (i0 >= 0 && i0 + reach < s.iw && live >= kTile) {
-        tile<K, S, false>(s, r, ow, acc);
+        for (int t = 0; t < kTile; ++t) acc[t] = bias;
+        const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
+        const bool whole = i0 >= 0 && i0 + reach < s.iw && live >= kTile;
+        sum(whole, ow, acc);
+        float* to = row + ow * kVec;
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) store(row + (ow + t) * kVec, vmin(vmax(acc[t], lo), hi));
-      } else {
-        tile<K, S, true>(s, r, ow, acc);
+        for (int t = 0; t < kTile; ++t) acc[t] = vmin(vmax(acc[t], lo), hi);
 #pragma GCC unroll 8
         for (int t = 0; t < kTile; ++t) {
-          if (t < live) store(row + (ow + t) * kVec, vmin(vmax(acc[t], lo), hi));
+          if (t == live) break;
+          store(to + t * kVec, acc[t]);
         }
       }
+    };
+#if defined(__AVX512F__)
+    if (nine && r.kh1 - r.kh0 == 3) {
+      const float* first = x + r.ih0 * s.iw * kVec;
+      each([&](bool whole, int64_t ow, VF* acc) __attribute__((always_inline)) {
+        whole ? tile_of_nine<false>(s, first, taps, ow, acc) : tile_of_nine<true>(s, first, taps, ow, acc);
+      });
+      continue;
     }
+#endif
+    each([&](bool whole, int64_t ow, VF* acc) __attribute__((always_inline)) {
+      whole ? tile<K, S, false>(s, r, ow, acc) : tile<K, S, true>(s, r, ow, acc);
+    });
   }
 }
 
