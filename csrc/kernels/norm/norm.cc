@@ -23,13 +23,6 @@ PN_INLINE void store_any(float* p, VF v, int64_t n) {
   }
 }
 
-// The lanes of v that are below n; the others zero.
-PN_INLINE VF first_lanes(VF v, int64_t n) {
-  VF r{};
-  __builtin_memcpy(&r, &v, static_cast<size_t>(n) * sizeof(float));
-  return r;
-}
-
 __attribute__((noinline)) float sum_of(const float* p, int64_t n) {
   VF a{}, b{}, c{}, d{};
   int64_t i = 0;
@@ -60,7 +53,7 @@ __attribute__((noinline)) Moments moments(const float* p, int64_t n, bool centre
   }
   for (; i < n; i += kVec) {
     VF u = load_any(p + i, n - i) - mean;
-    if (n - i < kVec) u = first_lanes(u, n - i);
+    if (n - i < kVec) u = keep_n(u, static_cast<int>(n - i));
     first += u;
     second += u * u;
   }

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
@@ -128,7 +130,7 @@ def _split_taps(graph: Graph, node: Node, axis: int) -> list[Node] | None:
     cuts = sorted({0, size, *starts, *ends})
     if any(cuts.index(ends[t]) - cuts.index(starts[t]) != 1 for t in range(taps) if t not in whole):
         return None  # edges that overlap are no edges
-    rows = [b - a for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    rows = [b - a for a, b in itertools.pairwise(cuts)]
     shapes = [(*x.dims[:axis], n, *x.dims[axis + 1 :]) for n in rows]
     parts = [Value(graph.fresh_name(f"{node.name}/part"), x.dtype, shape) for shape in shapes]
     lengths = constant(graph, f"{node.name}/rows", np.array(rows, np.int64))
