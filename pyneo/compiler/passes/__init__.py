@@ -40,6 +40,7 @@ from pyneo.compiler.passes.linear import (
     norm_to_scale,
 )
 from pyneo.compiler.passes.phases import split_phases, split_volumes
+from pyneo.compiler.passes.projections import split_products
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
 from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
@@ -85,6 +86,7 @@ PASSES: list[Pass] = [
     norm_to_scale,
     gemm_to_matmul,
     matmul_bias,
+    split_products,
     fold_scale_into_matmul,
     fuse_residuals,
     fuse_activations,

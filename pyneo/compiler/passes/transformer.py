@@ -288,7 +288,7 @@ def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
     node = Node(
         "Attention",
         f"{softmax.name}/attention",
-        [q.take(graph), k.take(graph), v.take(graph), *([] if mask is None else [mask])],
+        [q.value, k.value, v.value, *([] if mask is None else [mask])],
         [result],
         {"q_num_heads": [heads], "kv_num_heads": [heads], "scale": [float(scale * q.scale * k.scale)]},
     )
@@ -332,35 +332,11 @@ def _mask_fits(mask: Value, scores: tuple[int, ...]) -> bool:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of q, k or v as [B, T, H*D]: a value, or one of the `parts` column ranges that `product` makes."""
+    """Rows of q, k or v as [B, T, H*D], to be multiplied by `scale`."""
 
     value: Value
     dims: tuple[int, ...]
     scale: float
-    product: Node | None = None
-    part: int = 0
-    parts: int = 1
-
-    def take(self, graph: Graph) -> Value:
-        """The value; a range of columns becomes a product of its own."""
-        if self.product is None:
-            return self.value
-        weights, bias = self.product.const(1), self.product.const(2)
-        assert weights is not None
-        width = self.dims[2]
-        columns = slice(self.part * width, (self.part + 1) * width)
-        stem = f"{self.product.name}/{self.part}"
-        inputs: list[Value | None] = [
-            self.product.inputs[0],
-            constant(graph, f"{stem}/weights", np.ascontiguousarray(weights[:, columns])),
-        ]
-        if bias is not None:
-            inputs.append(constant(graph, f"{stem}/bias", bias[columns].copy()))
-        result = Value(graph.fresh_name(stem), DType.F32, self.dims)
-        # A product of an outer graph is there from the start.
-        at = graph.nodes.index(self.product) if self.product in graph.nodes else 0
-        graph.nodes.insert(at, Node("MatMul", stem, inputs, [result]))
-        return result
 
 
 def _heads(v: Value | None, transposed: bool) -> _Rows | None:
@@ -381,8 +357,6 @@ def _heads(v: Value | None, transposed: bool) -> _Rows | None:
             v = node.inputs[0]
         elif node.op == "Transpose":
             return _split_heads(node, transposed, scale)
-        elif node.op in ("Reshape", "Squeeze"):
-            return None if transposed else _packed_heads(node, scale)
         else:
             return None
     return None
@@ -396,29 +370,3 @@ def _split_heads(node: Node, transposed: bool, scale: float) -> _Rows | None:
     if flat is None or len(split) != 4 or flat.dims != (split[0], split[1], split[2] * split[3]):
         return None
     return _Rows(flat, flat.dims, scale)
-
-
-def _packed_heads(node: Node, scale: float) -> _Rows | None:
-    """q, k or v out of one product: Reshape [B, T, 3, H, D], Transpose to [3, B, H, T, D], Split, Squeeze."""
-    part = node.inputs[0]
-    split = part.producer if part is not None else None
-    if part is None or split is None or split.op != "Split" or split.int_attr("axis", 0) != 0:
-        return None
-    order = producer(split.inputs[0], "Transpose")
-    if order is None or order.ints_attr("perm") != [2, 0, 3, 1, 4]:
-        return None
-    shaped = producer(order.inputs[0], "Reshape")
-    flat = shaped.inputs[0] if shaped is not None else None
-    product = producer(flat, "MatMul")
-    if shaped is None or flat is None or product is None or product.attrs or product.input(3) is not None:
-        return None
-    weights, dims = product.const(1), shaped.output.dims
-    has_bias = product.input(2) is not None
-    if weights is None or weights.ndim != 2 or len(dims) != 5 or (has_bias and product.const(2) is None):
-        return None
-    batch, rows, parts, heads, depth = dims
-    if flat.dims != (batch, rows, parts * heads * depth) or part.dims != (1, batch, heads, rows, depth):
-        return None
-    if node.output.dims != (batch, heads, rows, depth):
-        return None
-    return _Rows(flat, (batch, rows, heads * depth), scale, product, split.outputs.index(part), parts)
