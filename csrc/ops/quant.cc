@@ -137,6 +137,30 @@ DType attr_dtype(const Attrs& attrs, const char* name, DType fallback) {
   return v == 0 ? fallback : v > 0 && v < 255 ? static_cast<DType>(v) : DType::kNone;
 }
 
+// Both operators, block by block: load (as T), one(values, scales, zero points, n), which puts results where the scales
+// were, store.
+template <typename T, typename F>
+Status run_linear(RunContext& c, Cls loaded, F&& one) {
+  const Tensor &x = *c.in[0], &scale = *c.in[1], &y = *c.out[0];
+  PN_TRY(check_scales(c.op, scale.desc.dtype, scale.data, scale.desc.elements()));
+  Granularity g;
+  PN_TRY(read_granularity(c.op, c.attrs, x.shape(), scale.shape(), &g));
+  const Params params(g, scale, c.has(2) ? c.in[2] : nullptr);
+  const DType in = x.desc.dtype, out = y.desc.dtype;
+  for_ranges(c.pool, x.desc.elements(), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += kBlock) {
+      const int64_t n = end - at < kBlock ? end - at : kBlock;
+      T v[kBlock];
+      float s[kBlock], z[kBlock];
+      load_block(in, x.as<const uint8_t>() + static_cast<size_t>(at) * dtype_size(in), n, loaded, v);
+      params.fetch(at, n, s, z);
+      one(v, s, z, n);
+      store_block(Cls::kF32, s, n, out, y.as<uint8_t>() + static_cast<size_t>(at) * dtype_size(out));
+    }
+  });
+  return Status::kOk;
+}
+
 // --- QuantizeLinear --------------------------------------------------------------------------
 
 Status infer_quantize(InferContext& c) {
@@ -159,34 +183,18 @@ Status infer_quantize(InferContext& c) {
 }
 
 Status run_quantize(RunContext& c) {
-  const Tensor &x = *c.in[0], &scale = *c.in[1], &y = *c.out[0];
-  PN_TRY(check_scales(c.op, scale.desc.dtype, scale.data, scale.desc.elements()));
-  Granularity g;
-  PN_TRY(read_granularity(c.op, c.attrs, x.shape(), scale.shape(), &g));
-  const Params params(g, scale, c.has(2) ? c.in[2] : nullptr);
-  const DType in = x.desc.dtype, out = y.desc.dtype;
   // The quotient is rounded to the type it is defined in.
-  const DType precision = attr_dtype(c.attrs, "precision", scale.desc.dtype);
-  const IntRange range = int_range(out);
-  for_ranges(c.pool, x.desc.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at += kBlock) {
-      const int64_t n = end - at < kBlock ? end - at : kBlock;
-      float v[kBlock], s[kBlock], z[kBlock];
+  const DType precision = attr_dtype(c.attrs, "precision", c.in[1]->desc.dtype);
+  const IntRange range = int_range(c.out[0]->desc.dtype);
+  return run_linear<float>(c, Cls::kF32, [&](const float* x, float* s, const float* z, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) s[i] = x[i] / s[i];
+    if (is_narrow(precision)) {
       uint16_t rounded[kBlock];
-      load_block(in, x.as<const uint8_t>() + static_cast<size_t>(at) * dtype_size(in), n, Cls::kF32,
-                 v);
-      params.fetch(at, n, s, z);
-      for (int64_t i = 0; i < n; ++i) v[i] /= s[i];
-      if (is_narrow(precision)) {
-        from_f32(precision, v, rounded, n);
-        to_f32(precision, rounded, v, n);
-      }
-      for (int64_t i = 0; i < n; ++i) v[i] = quantize_one(v[i], z[i], range);
-      store_block(Cls::kF32, v, n, out,
-                  y.as<uint8_t>() + static_cast<size_t>(at) * dtype_size(out));
+      from_f32(precision, s, rounded, n);
+      to_f32(precision, rounded, s, n);
     }
+    for (int64_t i = 0; i < n; ++i) s[i] = quantize_one(s[i], z[i], range);
   });
-  return Status::kOk;
 }
 
 // --- DequantizeLinear ------------------------------------------------------------------------
@@ -205,27 +213,10 @@ Status infer_dequantize(InferContext& c) {
 }
 
 Status run_dequantize(RunContext& c) {
-  const Tensor &x = *c.in[0], &scale = *c.in[1], &y = *c.out[0];
-  PN_TRY(check_scales(c.op, scale.desc.dtype, scale.data, scale.desc.elements()));
-  Granularity g;
-  PN_TRY(read_granularity(c.op, c.attrs, x.shape(), scale.shape(), &g));
-  const Params params(g, scale, c.has(2) ? c.in[2] : nullptr);
-  const DType in = x.desc.dtype, out = y.desc.dtype;
-  for_ranges(c.pool, x.desc.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at += kBlock) {
-      const int64_t n = end - at < kBlock ? end - at : kBlock;
-      float v[kBlock], s[kBlock], z[kBlock];
-      int64_t q[kBlock];  // int32 minus its zero point does not fit f32 exactly
-      load_block(in, x.as<const uint8_t>() + static_cast<size_t>(at) * dtype_size(in), n, Cls::kI64,
-                 q);
-      params.fetch(at, n, s, z);
-      for (int64_t i = 0; i < n; ++i)
-        v[i] = static_cast<float>(q[i] - static_cast<int64_t>(z[i])) * s[i];
-      store_block(Cls::kF32, v, n, out,
-                  y.as<uint8_t>() + static_cast<size_t>(at) * dtype_size(out));
-    }
+  // int32 minus its zero point does not fit f32 exactly.
+  return run_linear<int64_t>(c, Cls::kI64, [](const int64_t* x, float* s, const float* z, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) s[i] *= static_cast<float>(x[i] - static_cast<int64_t>(z[i]));
   });
-  return Status::kOk;
 }
 
 // --- DynamicQuantizeLinear -------------------------------------------------------------------

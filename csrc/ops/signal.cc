@@ -56,13 +56,17 @@ Status check_length(const char* op, const char* what, int64_t n) {
 // --- DFT -------------------------------------------------------------------------------------
 
 struct Dft {
+  static Status read(const InferContext& c, Dft* d);
+  int64_t lines() const { return outer * inner; }
+  void transform(const RunContext& c, const Fft& fft, Complex* buffer, int64_t line) const;
+
   int64_t outer = 1, length = 0, inner = 1;  // of the input, complex pairs counted as one
   int64_t n = 0, kept = 0;                   // transformed and written along the axis
   bool inverse = false, onesided = false, complex_in = false;
   Shape y;
 };
 
-Status read_dft(const InferContext& c, Dft* d) {
+Status Dft::read(const InferContext& c, Dft* d) {
   const Shape& x = c.shape(0);
   char text[160];
   if (x.rank < 2 || (x[x.rank - 1] != 1 && x[x.rank - 1] != 2)) {
@@ -95,61 +99,43 @@ Status read_dft(const InferContext& c, Dft* d) {
   return Status::kOk;
 }
 
-Status infer_dft(InferContext& c) {
-  PN_TRY(expect_types(c, 0, kFloatTypes));
-  Dft d;
-  PN_TRY(read_dft(c, &d));
-  c.set(0, c.dtype(0), d.y);
-  return Status::kOk;
-}
-
-int64_t scratch_dft(const InferContext& c) {
-  Dft d;
-  return read_dft(c, &d) == Status::kOk ? fft_scratch(d.n, d.outer * d.inner) : 0;
-}
-
-Status run_dft(RunContext& c) {
-  const AsInfer as_infer(c);
-  Dft d;
-  PN_TRY(read_dft(as_infer.context(), &d));
-  PN_TRY(expect_shape(c, 0, d.y));
-  const Tensor &x = *c.in[0], &y = *c.out[0];
-  for_lines(c, d.n, d.outer * d.inner, [&](const Fft& fft, Complex* buffer, int64_t line) {
-    const int64_t outer = line / d.inner, inner = line % d.inner;
-    for (int64_t i = 0; i < d.n; ++i) {
-      buffer[i] = i < d.length
-                      ? complex_at(x, (outer * d.length + i) * d.inner + inner, d.complex_in)
-                      : Complex{0, 0};
+void Dft::transform(const RunContext& c, const Fft& fft, Complex* buffer, int64_t line) const {
+  const Tensor &in = *c.in[0], &out = *c.out[0];
+  const int64_t o = line / inner, k = line % inner;
+  for (int64_t i = 0; i < n; ++i) {
+    buffer[i] = i < length ? complex_at(in, (o * length + i) * inner + k, complex_in) : Complex{0, 0};
+  }
+  if (onesided && inverse) {  // the half that is not given is the conjugate, mirrored
+    buffer[0].im = 0;
+    if (n % 2 == 0) buffer[n / 2].im = 0;
+    for (int64_t i = n / 2 + 1; i < n; ++i) buffer[i] = Complex{buffer[n - i].re, -buffer[n - i].im};
+  }
+  fft.run(buffer, inverse);
+  for (int64_t i = 0; i < kept; ++i) {
+    const int64_t at = (o * kept + i) * inner + k;
+    if (onesided && inverse) {
+      store(out, at, buffer[i].re);
+    } else {
+      store(out, 2 * at, buffer[i].re);
+      store(out, 2 * at + 1, buffer[i].im);
     }
-    if (d.onesided && d.inverse) {  // the half that is not given is the conjugate, mirrored
-      buffer[0].im = 0;
-      if (d.n % 2 == 0) buffer[d.n / 2].im = 0;
-      for (int64_t i = d.n / 2 + 1; i < d.n; ++i)
-        buffer[i] = Complex{buffer[d.n - i].re, -buffer[d.n - i].im};
-    }
-    fft.run(buffer, d.inverse);
-    for (int64_t i = 0; i < d.kept; ++i) {
-      const int64_t at = (outer * d.kept + i) * d.inner + inner;
-      if (d.onesided && d.inverse) {
-        store(y, at, buffer[i].re);
-      } else {
-        store(y, 2 * at, buffer[i].re);
-        store(y, 2 * at + 1, buffer[i].im);
-      }
-    }
-  });
-  return Status::kOk;
+  }
 }
 
 // --- STFT ------------------------------------------------------------------------------------
 
 struct Stft {
+  static Status read(const InferContext& c, Stft* s);
+  int64_t lines() const { return batch * frames; }
+  void transform(const RunContext& c, const Fft& fft, Complex* buffer, int64_t line) const;
+
   int64_t batch = 0, length = 0, step = 1, n = 0, frames = 0, bins = 0;
   bool complex_in = false;
   Shape y;
 };
 
-Status read_stft(const InferContext& c, Stft* s) {
+Status Stft::read(const InferContext& c, Stft* s) {
+  if (c.has(2)) PN_TRY(expect_dtype(c, 2, {c.dtype(0)}));
   const Shape& x = c.shape(0);
   char text[160];
   // (batch, length) is a real signal too: torch exports it, onnxruntime takes it.
@@ -184,40 +170,45 @@ Status read_stft(const InferContext& c, Stft* s) {
   return Status::kOk;
 }
 
-Status infer_stft(InferContext& c) {
+void Stft::transform(const RunContext& c, const Fft& fft, Complex* buffer, int64_t line) const {
+  const int64_t from = line / frames * length + line % frames * step;
+  for (int64_t i = 0; i < n; ++i) {
+    buffer[i] = complex_at(*c.in[0], from + i, complex_in);
+    if (!c.has(2)) continue;
+    const double w = real_at(*c.in[2], i);
+    buffer[i] = Complex{buffer[i].re * w, buffer[i].im * w};
+  }
+  fft.run(buffer, false);
+  for (int64_t i = 0; i < bins; ++i) {
+    store(*c.out[0], (line * bins + i) * 2, buffer[i].re);
+    store(*c.out[0], (line * bins + i) * 2 + 1, buffer[i].im);
+  }
+}
+
+// --- Both ------------------------------------------------------------------------------------
+
+template <typename T>
+Status infer(InferContext& c) {
   PN_TRY(expect_types(c, 0, kFloatTypes));
-  if (c.has(2)) PN_TRY(expect_dtype(c, 2, {c.dtype(0)}));
-  Stft s;
-  PN_TRY(read_stft(c, &s));
-  c.set(0, c.dtype(0), s.y);
+  T t;
+  PN_TRY(T::read(c, &t));
+  c.set(0, c.dtype(0), t.y);
   return Status::kOk;
 }
 
-int64_t scratch_stft(const InferContext& c) {
-  Stft s;
-  return read_stft(c, &s) == Status::kOk ? fft_scratch(s.n, s.batch * s.frames) : 0;
+template <typename T>
+int64_t scratch(const InferContext& c) {
+  T t;
+  return T::read(c, &t) == Status::kOk ? fft_scratch(t.n, t.lines()) : 0;
 }
 
-Status run_stft(RunContext& c) {
+template <typename T>
+Status run(RunContext& c) {
   const AsInfer as_infer(c);
-  Stft s;
-  PN_TRY(read_stft(as_infer.context(), &s));
-  PN_TRY(expect_shape(c, 0, s.y));
-  const Tensor &x = *c.in[0], &y = *c.out[0];
-  for_lines(c, s.n, s.batch * s.frames, [&](const Fft& fft, Complex* buffer, int64_t line) {
-    const int64_t from = line / s.frames * s.length + line % s.frames * s.step;
-    for (int64_t i = 0; i < s.n; ++i) {
-      buffer[i] = complex_at(x, from + i, s.complex_in);
-      if (!c.has(2)) continue;
-      const double w = real_at(*c.in[2], i);
-      buffer[i] = Complex{buffer[i].re * w, buffer[i].im * w};
-    }
-    fft.run(buffer, false);
-    for (int64_t i = 0; i < s.bins; ++i) {
-      store(y, (line * s.bins + i) * 2, buffer[i].re);
-      store(y, (line * s.bins + i) * 2 + 1, buffer[i].im);
-    }
-  });
+  T t;
+  PN_TRY(T::read(as_infer.context(), &t));
+  PN_TRY(expect_shape(c, 0, t.y));
+  for_lines(c, t.n, t.lines(), [&](const Fft& fft, Complex* buffer, int64_t line) { t.transform(c, fft, buffer, line); });
   return Status::kOk;
 }
 
@@ -293,8 +284,8 @@ Status run_mel(RunContext& c) {
 }  // namespace
 
 extern const OpDef pn_ops_signal[] = {
-    {"DFT", 1, 3, 1, 1, 0, infer_dft, run_dft, scratch_dft},
-    {"STFT", 2, 4, 1, 1, 0, infer_stft, run_stft, scratch_stft},
+    {"DFT", 1, 3, 1, 1, 0, infer<Dft>, run<Dft>, scratch<Dft>},
+    {"STFT", 2, 4, 1, 1, 0, infer<Stft>, run<Stft>, scratch<Stft>},
     {"MelWeightMatrix", 5, 5, 1, 1, 0, infer_mel, run_mel, nullptr},
 };
 extern const int pn_ops_signal_count = sizeof(pn_ops_signal) / sizeof(OpDef);

@@ -17,6 +17,8 @@ void act_rows(const Activation& a, float* x, int64_t n);
 // y[i] = act(x[i]); x may be y.
 void act_map(const Activation& a, const float* x, float* y, int64_t n);
 VF act_vector(const Activation& a, VF x);
+// What follows stored sums: act, + z unless that is null, post. n is a multiple of kVec.
+void finish_rows(const Activation& act, const float* z, const Activation& post, float* y, int64_t n);
 
 // Kinds that cost an instruction or two.
 PN_INLINE bool act_is_cheap(Act kind) { return kind <= Act::kLeakyRelu; }

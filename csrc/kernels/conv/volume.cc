@@ -118,9 +118,7 @@ Status run(const void* state, RunContext& c) {
       const int64_t size = g.out_h * g.out_w * kVec;
       c.pool->run(channels / kVec, [&](int64_t block, int) {
         const int64_t first = block * s.slice.out_plane * kVec;
-        act_rows(s.act, y + first, size);
-        for (int64_t i = 0; i < size && z != nullptr; i += kVec) store(y + first + i, load(y + first + i) + load(z + first + i));
-        act_rows(s.post, y + first, size);
+        finish_rows(s.act, z != nullptr ? z + first : nullptr, s.post, y + first, size);
       });
     }
   }

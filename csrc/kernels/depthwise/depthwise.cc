@@ -6,6 +6,7 @@
 // multiply-add: kTile neighbouring outputs sit in registers, and each input vector of the window is
 // loaded once for all outputs it touches. Tiles that reach over an edge load zeros there. none, relu
 // and clip are clamped in registers; other activations and the residual run over the finished row.
+#include "kernels/depthwise/window.h"
 #include "kernels/gemm/tile.h"
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
@@ -24,9 +25,8 @@ constexpr int kTile = 8;
 constexpr int kTile = 4;
 #endif
 
-struct State {
-  int64_t batch, channels, ih, iw, oh, ow;
-  int64_t kh, kw, sh, sw, dh, dw, top, left;
+struct State : Plane {
+  int64_t batch, channels;
   float lo, hi;             // clamp that stands for a cheap `act`
   Activation act, post;     // kNone where clamped
 };
@@ -179,15 +179,6 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   }
 }
 
-// none, relu and clip become a clamp.
-void take_clamp(Activation* a, float* lo, float* hi) {
-  *lo = -INFINITY;
-  *hi = INFINITY;
-  if (a->kind == Act::kRelu) *lo = 0;
-  if (a->kind == Act::kClip) *lo = a->alpha, *hi = a->beta;
-  if (a->kind <= Act::kClip) a->kind = Act::kNone;
-}
-
 PN_COLD Status prepare(const KernelQuery& q, void* state) {
   State& s = *static_cast<State*>(state);
   ConvGeometry g;
@@ -199,15 +190,9 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
     s.post = Activation{};
   }
   take_clamp(&s.act, &s.lo, &s.hi);
-  const Window& v = g.window;
-  const int h = 0, w = v.spatial - 1;
   s.batch = g.batch;
   s.channels = g.channels;
-  const bool plane = v.spatial == 2;
-  s.ih = plane ? v.in[h] : 1, s.oh = plane ? v.out[h] : 1, s.kh = plane ? v.kernel[h] : 1;
-  s.sh = plane ? v.stride[h] : 1, s.dh = plane ? v.dilation[h] : 1, s.top = plane ? v.pad_begin[h] : 0;
-  s.iw = v.in[w], s.ow = v.out[w], s.kw = v.kernel[w];
-  s.sw = v.stride[w], s.dw = v.dilation[w], s.left = v.pad_begin[w];
+  static_cast<Plane&>(s) = plane_of(g.window);
   return Status::kOk;
 }
 
@@ -238,15 +223,10 @@ Status run(const void* state, RunContext& c) {
       if (bias) v = live >= kVec ? load(bias + b * kVec) : load_n(bias + b * kVec, static_cast<int>(live));
       float* out = y + plane * s.oh * row;
       body(s, x + plane * s.ih * s.iw * kVec, w + b * taps * kVec, v, out, oh0, oh1);
-      if (s.act.kind != Act::kNone || z) {
+      if (s.act.kind != Act::kNone || s.post.kind != Act::kNone || z != nullptr) {
         for (int64_t oh = oh0; oh < oh1; ++oh) {
-          act_rows(s.act, out + oh * row, row);
-          const float* residual = z + (plane * s.oh + oh) * row;
-          for (int64_t i = 0; i < row && z; i += kVec) store(out + oh * row + i, load(out + oh * row + i) + load(residual + i));
-          act_rows(s.post, out + oh * row, row);
+          finish_rows(s.act, z != nullptr ? z + (plane * s.oh + oh) * row : nullptr, s.post, out + oh * row, row);
         }
-      } else {
-        act_rows(s.post, out + oh0 * row, (oh1 - oh0) * row);
       }
       begin += oh1 - oh0;
     }

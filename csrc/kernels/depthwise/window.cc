@@ -73,8 +73,20 @@ RowFn row_fn(const DepthwiseWindow& s) {
                                   : row<0, 0, kTile>;
 }
 
-// none, relu and clip become a clamp.
-void take_clamp(Activation* a, float* lo, float* hi) {
+constexpr int64_t kMinBand = 24;  // columns: neighbouring bands compute the columns between them twice
+
+int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+}  // namespace
+
+PN_COLD Plane plane_of(const Window& w) {
+  const int x = w.spatial - 1, y = w.spatial - 2;
+  const auto at = [&](const int64_t* dims, int64_t none) { return y < 0 ? none : dims[y]; };
+  return {at(w.in, 1), w.in[x], at(w.out, 1), w.out[x], at(w.kernel, 1), w.kernel[x], at(w.stride, 1), w.stride[x],
+          at(w.dilation, 1), w.dilation[x], at(w.pad_begin, 0), w.pad_begin[x]};
+}
+
+PN_COLD void take_clamp(Activation* a, float* lo, float* hi) {
   *lo = -INFINITY;
   *hi = INFINITY;
   if (a->kind == Act::kRelu) *lo = 0;
@@ -82,22 +94,11 @@ void take_clamp(Activation* a, float* lo, float* hi) {
   if (a->kind <= Act::kClip) a->kind = Act::kNone;
 }
 
-constexpr int64_t kMinBand = 24;  // columns: neighbouring bands compute the columns between them twice
-
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
-}  // namespace
-
 PN_COLD Status read_window_rows(const Attrs& attrs, const char* op, const Window& v, int64_t ring_bytes, int64_t blocks,
                         DepthwiseWindow* s, int64_t* bands) {
   PN_TRY(read_activation(attrs, op, "act", &s->act));
   take_clamp(&s->act, &s->lo, &s->hi);
-  const bool plane = v.spatial == 2;
-  const int w = v.spatial - 1;
-  s->ih = plane ? v.in[0] : 1, s->oh = plane ? v.out[0] : 1, s->kh = plane ? v.kernel[0] : 1;
-  s->sh = plane ? v.stride[0] : 1, s->dh = plane ? v.dilation[0] : 1, s->top = plane ? v.pad_begin[0] : 0;
-  s->iw = v.in[w], s->ow = v.out[w], s->kw = v.kernel[w];
-  s->sw = v.stride[w], s->dw = v.dilation[w], s->left = v.pad_begin[w];
+  static_cast<Plane&>(*s) = plane_of(v);
   s->first = 0;
   s->y_step = s->ow * kVec;
   // Every column that a tile may read.

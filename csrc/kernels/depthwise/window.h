@@ -17,8 +17,16 @@ namespace PN_TIER {
 
 constexpr int64_t kMaxRingBytes = int64_t{64} << 20;
 
-struct DepthwiseWindow {
+// A window over two axes: sizes of input, output and kernel, strides, dilations, padding in front.
+struct Plane {
   int64_t ih, iw, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
+};
+// The two axes of `w`; the rows of one axis are one.
+Plane plane_of(const Window& w);
+// None, Relu and Clip become a clamp, and the activation kNone.
+void take_clamp(Activation* a, float* lo, float* hi);
+
+struct DepthwiseWindow : Plane {
   int64_t ring, pitch;  // rows of the ring, floats of one
   int64_t first;        // input column that comes first in the ring, behind `left` zeros
   int64_t y_step;       // floats from one output row to the next

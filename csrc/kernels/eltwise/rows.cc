@@ -91,6 +91,12 @@ void act_rows(const Activation& a, float* x, int64_t n) {
   if (a.kind != Act::kNone) act_map(a, x, x, n);
 }
 
+void finish_rows(const Activation& act, const float* z, const Activation& post, float* y, int64_t n) {
+  act_rows(act, y, n);
+  for (int64_t i = 0; i < n && z != nullptr; i += kVec) store(y + i, load(y + i) + load(z + i));
+  act_rows(post, y, n);
+}
+
 VF act_vector(const Activation& a, VF x) {
   act_rows(a, reinterpret_cast<float*>(&x), kVec);
   return x;
