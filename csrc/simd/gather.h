@@ -15,7 +15,9 @@ namespace pyneo {
 namespace PN_TIER {
 
 #if PN_GATHER && PN_VEC == 16
-PN_INLINE VF gather(const float* p, VI at) { return reinterpret_cast<VF>(_mm512_i32gather_ps(reinterpret_cast<__m512i>(at), p, 4)); }
+PN_INLINE VF gather(const float* p, VI at) {  // into zeros: GCC 12 warns of the form that starts from anything
+  return reinterpret_cast<VF>(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, reinterpret_cast<__m512i>(at), p, 4));
+}
 #elif PN_GATHER
 PN_INLINE VF gather(const float* p, VI at) { return reinterpret_cast<VF>(_mm256_i32gather_ps(p, reinterpret_cast<__m256i>(at), 4)); }
 #else
