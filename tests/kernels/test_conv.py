@@ -24,6 +24,12 @@ SHAPES: dict[str, tuple] = {
     "3x3, plane of 4": (3, 16, (4, 4), 32, (3, 3), {"pads": [1, 1, 1, 1]}),
     "3x3, many channels": (1, 300, (14, 10), 80, (3, 3), {"pads": [1, 1, 1, 1]}),
     "3x3, many tiles": (1, 70, (41, 37), 33, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, 16 tiles of 4x4": (1, 150, (14, 13), 80, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, 15 tiles of 4x4": (1, 33, (20, 11), 64, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, 16 tiles of 2x2": (2, 260, (7, 8), 48, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, 15 tiles of 2x2, uneven pads": (1, 16, (5, 10), 16, (3, 3), {"pads": [0, 1, 2, 1]}),
+    "3x3, one pixel": (1, 16, (1, 1), 32, (3, 3), {"pads": [1, 1, 1, 1]}),
+    "3x3, groups of 16 tiles": (1, 64, (13, 13), 64, (3, 3), {"group": 4, "pads": [1, 1, 1, 1]}),
     "3x3, dilated": (1, 16, (16, 16), 16, (3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
     "3x3, uneven pads and strides": (1, 17, (13, 9), 16, (3, 3), {"strides": [2, 1], "pads": [0, 1, 2, 3]}),
     "3x3, pads reach past the kernel": (1, 16, (3, 3), 16, (3, 3), {"pads": [4, 4, 4, 4]}),
@@ -153,7 +159,15 @@ def test_conv_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize(
-    "shape", ["pointwise, tails everywhere", "3x3, tails", "first layer", "groups of whole blocks", "3-D"]
+    "shape",
+    [
+        "pointwise, tails everywhere",
+        "3x3, tails",
+        "3x3, 16 tiles of 4x4",
+        "first layer",
+        "groups of whole blocks",
+        "3-D",
+    ],
 )
 def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier: str) -> None:
     assert check(node(shape, epilogue, bias=False), tier) > 0
@@ -166,6 +180,7 @@ def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier
         "many bands",
         "many bands, one row",
         "3x3, tails",
+        "3x3, many tiles",
         "3x3, stride 2",
         "first layer, 3x3",
         "first layer, 1-D",
@@ -191,7 +206,9 @@ FIRST_LAYERS = [shape for shape in SHAPES if shape.startswith("first layer")]
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("shape", ["pointwise, tails everywhere", "3x3, tails", "first layer"])
+@pytest.mark.parametrize(
+    "shape", ["pointwise, tails everywhere", "3x3, tails", "3x3, 16 tiles of 4x4", "first layer"]
+)
 def test_equal_filters_give_equal_bits(shape: str, tier: str) -> None:
     """In whole panels and in tails: a softmax behind may tell sums apart that differ by rounding alone."""
     made, block = node(shape, bias=False), block_of(tier)

@@ -19,7 +19,8 @@ namespace {
 
 using namespace winograd;  // NOLINT: this file is about nothing else
 
-constexpr int64_t kBoxBytes = kBox * 4;
+constexpr int kOut = 4, kPositions = (kOut + 2) * (kOut + 2);
+constexpr int64_t kBox = kPositions * kStep, kBoxBytes = kBox * 4;
 
 
 int64_t steps(const Geometry& g) { return ceil_div(g.channels, kDepth); }
@@ -48,7 +49,7 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
     for (int64_t f = 0; f < g.filters; ++f) {
       for (int64_t c = f / own_filters * own, end = c + own; c < end; ++c, w += kTaps) {
         float u[kPositions];
-        transform_filter(w, u);
+        transform_filter(kOut, w, u);
         uint16_t* at = to + f / kPanel * panel_bytes(g) / 2 + c / kDepth * 3 * kTileBytes +
                        f / kVec % 2 * kTileBytes / 2 + c % kVec * kDepth + f % kVec * 2 +
                        c / kVec % 2;
@@ -189,7 +190,7 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
     float* to = v + (t - t0) / kTileRows * group + (t - t0) % kTileRows * kVec;
     for (int64_t block = 0; block < 2 * depth; ++block, to += kBox) {
       const int64_t left = g.channels - block * kVec;
-      if (left > 0) transform_tile(s, o.x, block, t, to);
+      if (left > 0) transform_tile<kOut>(s, o.x, block, t, to);
       if (left >= kVec) continue;
       for (int p = 0; p < kPositions; ++p)
         store(to + p * kStep, left > 0 ? load_n(to + p * kStep, static_cast<int>(left)) : VF{});
@@ -228,13 +229,13 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   for (int64_t filter = p0 * kPanel; filter < min64(p1 * kPanel, g.filters); filter += kVec) {
     for (int64_t i = 0; i < groups; ++i) {
       const int64_t t = t0 + i * kTileRows;
-      finish_tiles(s, o, filter, t, min64(t + kTileRows, t1), v + i * group + filter / kVec * kBox);
+      finish_tiles<kOut>(s, o, filter, t, min64(t + kTileRows, t1), v + i * group + filter / kVec * kBox);
     }
   }
 }
 
 PN_COLD void plan_all(const KernelQuery& q, State* s) {
-  plan(q, kPairRows, s);
+  plan(q, kOut, kPairRows, s);
   s->group_weights = kPositions * position_bytes(s->g) / 4;
   plan_block(q.target->l2_bytes * 10 / 16, 2 * boxes(s->g) * kBoxBytes, s);
 }

@@ -25,7 +25,8 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
     PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = load(f.bias + v * kVec);
   }
   const int64_t pixel = walk.pixel * 4, row = walk.row * 4;  // bytes, lest index arithmetic be done a pixel
-  const char* ahead = reinterpret_cast<const char*>(f.ahead);
+  const float* ahead = f.ahead;
+  const int64_t ahead_step = kVecs > kTileVecs ? 8 : f.ahead_step;
   for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
     const bool last = a + 1 == walk.a_count;
     const int64_t lanes = last ? walk.last : walk.lanes;
@@ -45,7 +46,7 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
         const auto round = [&](auto count) __attribute__((always_inline)) {
           constexpr int kLanes = decltype(count)::kValue;
           __builtin_prefetch(ahead, 0, 2);
-          ahead += 32 * kLanes;
+          ahead += kLanes * ahead_step;
           PN_UNROLL for (int r = 0; r < kRows; ++r) __builtin_prefetch(near + r * row, 0, 3);
           near += pixel;
           PN_UNROLL for (int u = 0; u < kLanes; ++u) {

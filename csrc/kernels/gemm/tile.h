@@ -54,9 +54,10 @@ struct Finish {
   bool clamp_act, clamp_post;
   float act_lo, act_hi, post_lo, post_hi;
   int64_t out_vec, out_pixel, out_row;  // strides of y and z
-  // What will be wanted soon: 32 bytes of it are fetched into L2 every reduction index.
+  // What will be wanted soon: every reduction index fetches the line there into L2 and goes `ahead_step` floats on.
   // Never dereferenced; w itself does where there is nothing to fetch.
   const float* ahead;
+  int64_t ahead_step = 8;
 };
 
 using TileFn = void (*)(const Walk&, const float* x, const float* w, const Finish&, float* y, const float* z);

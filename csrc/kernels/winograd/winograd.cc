@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), blocked channels in and out.
+// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3) or F(2x2, 3x3), blocked channels in and out.
 //
-// The input of a block of tiles is transformed once, into [group of tiles][channel block][36 positions][tile]:
-// what a tile's transform stores lies in few pages. Then, for each
-// panel of filters: its weights are transformed, 12 positions at a time, multiplied with the tiles by the tile
-// microkernel, and the 36 products transformed into the output, while all of it stays in L2.
+// The input of a block of tiles is transformed, into [group of tiles][channel block][position][tile]: what a tile's
+// transform stores lies in few pages. Then its products, position by position, so that weights pass once, in the order in
+// which they lie in memory, while the input of a position stays in L1. They go where the input of the position before
+// was: all of it stays in L2. At last they are transformed into the output.
 //
-// There are two kernels. One stores the weights as they are and transforms them in every run: where they have
-// outgrown the caches this costs less than reading the four times as many bytes of their transform. The
-// other stores the transform, for layers whose transformed weights stay in L2 from one block of tiles to the next.
+// Weights are stored transformed. F(4x4) has 4 multiply-adds for every 16 of a direct convolution, and 4 times its
+// weights; F(2x2) has 7 and 16/9, for small planes with so many channels that weights are what takes the time.
 #include "kernels/gemm/partition.h"
 #include "kernels/winograd/transforms.h"
 
@@ -23,12 +22,13 @@ PN_COLD bool accepts(const KernelQuery& q) {
          g.dilation_h == 1 && g.dilation_w == 1;
 }
 
-PN_COLD void plan(const KernelQuery& q, int64_t unit, State* s) {
+PN_COLD void plan(const KernelQuery& q, int64_t out, int64_t unit, State* s) {
   read_geometry(q, &s->g);
   s->epilogue.read(q.attrs, "Conv");
   const Geometry& g = s->g;
-  s->tiles_w = ceil_div(g.out_w, kOut);
-  s->tiles = s->tiles_w * ceil_div(g.out_h, kOut);
+  s->out = out;
+  s->tiles_w = ceil_div(g.out_w, out);
+  s->tiles = s->tiles_w * ceil_div(g.out_h, out);
   s->unit = unit;
   s->units = ceil_div(s->tiles, unit);
 }
@@ -49,6 +49,7 @@ namespace {
 int within(int64_t v, int64_t most) { return static_cast<int>(v < 0 ? 0 : v > most ? most : v); }
 
 // Activations and residual of one row of outputs, `cols` of which are inside the image.
+template <int kOut>
 PN_INLINE void finish_row(const Epilogue& e, const Finish& f, VF y[kOut], const float* z, float* to, int cols) {
   if (e.direct) {
     PN_UNROLL for (int c = 0; c < kOut; ++c) {
@@ -73,12 +74,14 @@ PN_INLINE void finish_row(const Epilogue& e, const Finish& f, VF y[kOut], const 
 
 }  // namespace
 
+template <int kOut>
 void transform_tile(const State& s, const float* x, int64_t block, int64_t t, float* to) {
+  constexpr int kIn = kOut + 2;
   const Geometry& g = s.g;
   const int64_t top = t / s.tiles_w * kOut - g.pad_h, left = t % s.tiles_w * kOut - g.pad_w, pitch = g.in_w * kVec;
   x += (block * g.in_h + top) * pitch + left * kVec;
   int64_t row = pitch;
-  alignas(64) float edge[kPositions * kVec];
+  alignas(64) float edge[kIn * kIn * kVec];
   if (top < 0 || left < 0 || top + kIn > g.in_h || left + kIn > g.in_w) {
     const int r0 = within(-top, kIn), r1 = within(g.in_h - top, kIn), c0 = within(-left, kIn), c1 = within(g.in_w - left, kIn);
     __builtin_memset(edge, 0, sizeof(edge));
@@ -88,9 +91,10 @@ void transform_tile(const State& s, const float* x, int64_t block, int64_t t, fl
     x = edge;
     row = kIn * kVec;
   }
-  transform_input(x, row, to);
+  kOut == 4 ? transform_input_4(x, row, to) : transform_input_2(x, row, to);
 }
 
+template <int kOut>
 void finish_tiles(const State& s, const Operands& o, int64_t filter, int64_t t0, int64_t t1, const float* m) {
   const Geometry& g = s.g;
   Finish f;
@@ -102,10 +106,10 @@ void finish_tiles(const State& s, const Operands& o, int64_t filter, int64_t t0,
     const int64_t top = t / s.tiles_w * kOut, left = t % s.tiles_w * kOut;
     const int rows = within(g.out_h - top, kOut), cols = within(g.out_w - left, kOut);
     VF y[kOut][kOut];
-    transform_output(m, bias, y);
+    transform_output<kOut>(m, bias, y);
     for (int r = 0; r < rows; ++r) {
       const int64_t at = filter * g.out_h * g.out_w + ((top + r) * g.out_w + left) * kVec;
-      finish_row(s.epilogue, f, y[r], o.z != nullptr ? o.z + at : nullptr, o.y + at, cols);
+      finish_row<kOut>(s.epilogue, f, y[r], o.z != nullptr ? o.z + at : nullptr, o.y + at, cols);
     }
   }
 }
@@ -119,8 +123,8 @@ Status run(const void* state, RunContext& c) {
   const Pool serial = Pool::serial();
   const Pool& pool = g.flops() < kAloneFlops ? serial : *c.pool;
   const int64_t threads = pool.size();
-  // Tiles are divided while each thread has several units of them, for what they share is the transform
-  // of the weights; panels otherwise, which share that of the input.
+  // Tiles are divided while each thread has several units of them, for what they share is the weights; panels
+  // otherwise, which share the transform of the input.
   Split split{1, 1};
   if (threads > 1 && images < 4 * threads) {
     const int64_t wanted = ceil_div(4 * threads, images);
@@ -150,11 +154,15 @@ Status run(const void* state, RunContext& c) {
 
 PN_COLD double transform_cost(const KernelQuery& q, const State& s) {
   const double tiles = static_cast<double>(s.g.batch * s.g.groups * s.tiles), vec_in = static_cast<double>(s.g.blocks());
-  double us = tiles * (vec_in * 650 + static_cast<double>(ceil_div(s.g.filters, kVec)) * 450) / kVectorRate;
+  const double vec_out = static_cast<double>(ceil_div(s.g.filters, kVec));
+  double us = tiles * (s.out == 4 ? vec_in * 650 + vec_out * 450 : vec_in * 250 + vec_out * 200) / kVectorRate;
   us += static_cast<double>(q.in[0]->bytes() + q.out[0]->bytes()) * 1.5e-5;
   if (!s.epilogue.direct) us += static_cast<double>(q.out[0]->bytes()) * 1e-4;
   return us;
 }
+
+template void transform_tile<4>(const State&, const float*, int64_t, int64_t, float*);
+template void finish_tiles<4>(const State&, const Operands&, int64_t, int64_t, int64_t, const float*);
 
 }  // namespace winograd
 
@@ -168,57 +176,97 @@ static_assert(kSlots == kTilePixels, "a group of tiles is what one call of the m
 // Channels that are summed at a time: their weights for a panel stay in L1, and the sums round less.
 constexpr int64_t kPartChannels = PN_VEC == 16 ? 128 : 192;
 
-template <bool kReady>
+int64_t part_count(const Geometry& g) { return ceil_div(g.blocks() * kVec, kPartChannels); }
+int64_t vectors(const Geometry& g) { return ceil_div(g.filters, kVec); }
+
+template <int kOut>
 int64_t packed_bytes(const KernelQuery& q) {
   Geometry g;
   read_geometry(q, &g);
-  return g.groups * g.group_floats() * 4 * (kReady ? kPositions : kTaps) / kTaps;
+  return g.groups * g.group_floats() * 4 * (kOut + 2) * (kOut + 2) / kTaps;
 }
 
-template <bool kReady>
-PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
+// Each group [position][part of the channels][panel][channel][filter].
+PN_COLD void pack_for(int out, const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
   const float* w = static_cast<const float*>(plain);
   float* to = static_cast<float*>(packed);
-  constexpr int64_t kEach = kReady ? kPositions : kTaps;
+  const int64_t positions = int64_t{out + 2} * (out + 2);
   const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
-  for (int64_t n = 0; n < g.groups; ++n, w += g.filters * own * kTaps) {
-    for (int64_t f0 = 0; f0 < g.filters; f0 += kPanel) {
-      const int64_t live = g.filters - f0 < kPanel ? g.filters - f0 : kPanel, width = live <= kVec ? kVec : kPanel;
-      for (int64_t c = 0; c < g.channels; ++c) {
-        for (int64_t f = 0; f < live; ++f) {
-          if ((f0 + f) / own_filters != c / own) continue;
-          const float* from = w + ((f0 + f) * own + c % own) * kTaps;
-          float positions[kPositions];
-          if (kReady) {
-            transform_filter(from, positions);
-            from = positions;
-          }
-          for (int64_t i = 0; i < kEach; ++i) to[(kReady ? i * g.channels + c : c * kTaps + i) * width + f] = from[i];
+  const int64_t parts = part_count(g), width = vectors(g) * kVec, step = g.channels * width;
+  for (int64_t n = 0; n < g.groups; ++n, to += step * positions) {
+    for (int64_t f = 0; f < g.filters; ++f) {
+      const int64_t f0 = f / kPanel * kPanel, panel = width - f0 < kPanel ? kVec : kPanel;
+      int64_t part = 0, c0 = 0, c1 = 0;
+      for (int64_t c = f / own_filters * own, end = c + own; c < end; ++c, w += kTaps) {
+        while (c >= c1) {
+          c0 = c1;
+          c1 = tile_begin(g.blocks(), parts, ++part) * kVec;
+          if (part == parts) c1 = g.channels;
         }
+        float u[36];
+        transform_filter(out, w, u);
+        float* at = to + c0 * width + f0 * (c1 - c0) + (c - c0) * panel + f - f0;
+        for (int64_t i = 0; i < positions; ++i) at[i * step] = u[i];
       }
-      to += kEach * g.channels * width;
     }
   }
 }
+template <int kOut>
+PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
+  pack_for(kOut, q, plain, packed);
+}
 
-// Floats between positions of transformed weights: an odd number of cache lines, so that they fall into different
-// sets of L1.
-int64_t position_step(int64_t floats) { return (ceil_div(floats, 16) | 1) * 16; }
+// Where AVX-512's 32 registers hold them, 16 tiles x one vector of filters: planes of 14 x 14 (of 8 x 8, with tiles of 2 x 2)
+// in one call, so that weights, which pass but once, are wanted as slowly as can be.
+#if defined(__AVX512F__)
+constexpr int kTall = 16;
+// Fetches a line of `ahead` for each channel.
+__attribute__((noinline)) void tall_tile(const Walk& walk, const float* x, const float* w, int64_t w_step, const float* ahead, float* y,
+                                         bool add) {
+  constexpr int kBases = (kTall + 2) / 3;
+  VF acc[kTall];
+  PN_UNROLL for (int t = 0; t < kTall; ++t) acc[t] = VF{};
+  for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
+    const char* base[kBases];
+    PN_UNROLL for (int i = 0; i < kBases; ++i) base[i] = reinterpret_cast<const char*>(x + 3 * i * kVec);
+    for (int64_t left = a + 1 == walk.a_count ? walk.last : kVec; left > 0; --left) {
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += kVec;
+      const VF wv = load(w);
+      w += w_step;
+      PN_UNROLL for (int t = 0; t < kTall; ++t) {
+        acc[t] += splat(*reinterpret_cast<const float*>(base[t / 3] + t % 3 * kVec * 4)) * wv;
+      }
+      PN_UNROLL for (int i = 0; i < kBases; ++i) base[i] += 4;
+    }
+  }
+  PN_UNROLL for (int t = 0; t < kTall; ++t) store(y + t * kVec, add ? acc[t] + load(y + t * kVec) : acc[t]);
+}
+#else
+constexpr int kTall = kSlots;
+#endif
+int64_t group_count(const State& s, int64_t tiles) { return tiles <= kTall ? 1 : ceil_div(tiles, s.unit); }
+
+// Floats of a channel block of a group of tiles: its positions, behind room for the products of the first.
+int64_t room(const State& s) { return (s.positions() + 1) * kStep; }
+int64_t rooms(const State& s) { return s.g.blocks() > vectors(s.g) ? s.g.blocks() : vectors(s.g); }
 
 // Tiles [t0, t1) of an image, panels [p0, p1).
 void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, char* scratch) {
   const Geometry& g = s.g;
-  const int64_t n = t1 - t0, groups = ceil_div(n, kSlots);
-  float *v = reinterpret_cast<float*>(scratch), *m = v + groups * g.blocks() * kBox, *u = m + groups * kTileVecs * kBox;
-  const int64_t u_step = position_step(g.channels * kPanel);
+  const int64_t n = t1 - t0, groups = group_count(s, n), box = room(s), group = rooms(s) * box;
+  float *m = reinterpret_cast<float*>(scratch), *v = m + kStep;
+  const int64_t small = n / groups, larger = n % groups;
+  const auto begin = [&](int64_t i) { return t0 + i * small + (i < larger ? i : larger); };
 
   for (int64_t i = 0; i < groups; ++i) {
-    const int64_t first = t0 + tile_begin(n, groups, i), end = t0 + tile_begin(n, groups, i + 1);
+    // A tall tile is full: the last of its tiles may be there twice.
+    const int64_t first = begin(i), last = begin(i + 1) - 1, end = last - first < kSlots ? last + 1 : first + kTall;
     for (int64_t block = 0; block < g.blocks(); ++block) {
-      float* to = v + (i * g.blocks() + block) * kBox;
-      for (int64_t t = first; t < end; ++t, to += kVec) transform_tile(s, o.x, block, t, to);
+      float* to = v + i * group + block * box;
+      for (int64_t t = first; t < end; ++t, to += kVec) s.transform_tile(s, o.x, block, t < last ? t : last, to);
     }
   }
 
@@ -226,113 +274,114 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   alignas(64) const float zeros[kPanel] = {};
   product.bias = zeros;
   product.clamp_act = product.clamp_post = false;
-  product.out_vec = kBox;
+  product.out_vec = box;
   product.out_pixel = kVec;
   product.out_row = 0;
-  const int64_t last = g.channels - (g.blocks() - 1) * kVec;
-  Walk walk{0, kBox, 1, 0, 1, 0, kVec, 0, kVec, 0};
-  for (int64_t p = p0; p < p1; ++p) {
-    const int64_t f0 = p * kPanel, filters = g.filters - f0 < kPanel ? g.filters - f0 : kPanel;
-    const int vecs = filters <= kVec ? 1 : kTileVecs;
-    const int64_t width = vecs * kVec;
-    const int64_t parts = ceil_div(g.blocks() * kVec, kPartChannels);
-    const auto multiply = [&](int64_t position, const float* w, const float* ahead, int64_t fetchers) {
-      for (int64_t part = 0; part < parts; ++part) {
-        const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
-        walk.a_count = b1 - b0;
-        walk.last = b1 == g.blocks() ? last : kVec;
-        const float *wp = w + b0 * kVec * width;
-        for (int64_t i = 0; i < groups; ++i) {
-          const TileFn fn = tile_fn(1, static_cast<int>(tile_begin(n, groups, i + 1) - tile_begin(n, groups, i)), vecs);
-          // A tile fetches 8 floats a channel: the first tiles what will be read next.
-          product.ahead = i < fetchers ? ahead + (b0 * fetchers + (b1 - b0) * i) * kVec * 8 : wp;
-          float* to = m + i * kTileVecs * kBox + position * kStep;
-          fn(walk, v + (i * g.blocks() + b0) * kBox + position * kStep, wp, product, to, part == 0 ? nullptr : to);
+  const int64_t parts = part_count(g), width = vectors(g) * kVec;
+  Walk walk{0, box, 1, 0, 1, 0, kVec, 0, kVec, 0};
+  const auto multiply = [&](const float* x, const float* w, const float* next, float* y, int vecs, bool add) {
+    const int64_t w_step = vecs * kVec;
+    product.ahead_step = groups < w_step / 8 ? 16 : 8;
+    for (int64_t i = 0; i < groups; ++i, x += group, y += group) {
+      const int64_t tiles = small + (i < larger);
+#if defined(__AVX512F__)
+      if (tiles > kSlots) {
+        for (int j = 0; j < vecs; ++j) {
+          tall_tile(walk, x, w + j * kVec, w_step, next + j * walk.depth() * kVec, y + j * box, add);
         }
+        continue;
       }
-    };
-    if (s.group_weights > g.group_floats()) {
-      const float* w = o.w + f0 * g.channels * kPositions;
-      const int64_t step = g.channels * width;
-      for (int64_t position = 0; position < kPositions; ++position, w += step) {
-        multiply(position, w, w + step, p + 1 < p1 || position + 1 < kPositions ? width / 8 : 0);
-      }
-    } else {
-      const float* raw = o.w + f0 * g.depth();
-      // A 36th of the next panel for each position: its 9 taps have a quarter of the positions' bytes, and the
-      // first tile fetches a quarter of what it reads.
-      const float* next = raw + width * g.depth();
-      for (int pass = 0; pass < kPasses; ++pass) {
-        transform_weights(pass, raw, g.channels, width, u, u_step);
-        for (int q = 0; q < kPassPositions; ++q, next += g.channels * 8) {
-          multiply(pass_row(pass, q / kIn) * kIn + q % kIn, u + q * u_step, next, p + 1 < p1 ? 1 : 0);
-        }
+#endif
+      product.ahead = i < w_step / product.ahead_step ? next + i * walk.depth() * product.ahead_step : w;
+      tile_fn(1, static_cast<int>(tiles), vecs)(walk, x, w, product, y, add ? y : nullptr);
+    }
+  };
+  for (int64_t position = 0; position < s.positions(); ++position, v += kStep, m += kStep) {
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
+      walk.a_count = b1 - b0;
+      walk.last = (b1 == g.blocks() ? g.channels : b1 * kVec) - (b1 - 1) * kVec;
+      const float* from = o.w + (position * g.channels + b0 * kVec) * width + p0 * kPanel * walk.depth();
+      for (int64_t p = p0; p < p1; ++p) {
+        const int vecs = width - p * kPanel < kPanel ? 1 : kTileVecs;
+        const float* next = from + walk.depth() * vecs * kVec;
+        // What a thread that has some of the panels reads behind the last of them.
+        const float* wanted = p + 1 < p1 ? next : next + ((p0 - p1) * kPanel + width) * walk.depth();
+        multiply(v + b0 * box, from, wanted, m + p * kTileVecs * box, vecs, part != 0);
+        from = next;
       }
     }
-    for (int64_t j = 0; j < groups * vecs; ++j) {
-      const int64_t i = j / vecs, vec = j % vecs;
-      finish_tiles(s, o, f0 + vec * kVec, t0 + tile_begin(n, groups, i), t0 + tile_begin(n, groups, i + 1),
-                   m + (i * kTileVecs + vec) * kBox);
-    }
+  }
+  m -= s.positions() * kStep;
+  for (int64_t f = p0 * kTileVecs; f < vectors(g) && f < p1 * kTileVecs; ++f) {
+    for (int64_t i = 0; i < groups; ++i) s.finish_tiles(s, o, f * kVec, begin(i), begin(i + 1), m + i * group + f * box);
   }
 }
 
-template <bool kReady>
-PN_COLD void plan_all(const KernelQuery& q, State* s) {
-  plan(q, kTilePixels, s);
-  s->group_weights = s->g.group_floats() * (kReady ? kPositions : kTaps) / kTaps;
-  // Transformed input and the products of a panel take half of L2; less if weights shall stay there too.
-  plan_block(q.target->l2_bytes * (kReady ? 6 : 9) / 16, kTilePixels * kPositions * (s->g.blocks() * kVec + kPanel) * 4, s);
+PN_COLD void plan_all(const KernelQuery& q, int64_t out, State* s) {
+  plan(q, out, kSlots, s);
+  if (s->tiles <= kTall || vectors(s->g) == 1) s->unit = s->tiles < kTall ? s->tiles : kTall;
+  s->units = ceil_div(s->tiles, s->unit);
+  s->group_weights = s->g.group_floats() * s->positions() / kTaps;
+  // Weights pass once for each block, so that it has four groups of tiles to share them, as far as those stay in L2; or
+  // as many as come to a quarter of the weights, which through L2 cost less than another pass.
+  const int64_t l2 = q.target->l2_bytes, bytes = rooms(*s) * room(*s) * 4;
+  int64_t most = 4 * bytes < l2 * 5 / 8 ? 4 * bytes : l2 * 5 / 8;
+  if (most < l2 / 4) most = l2 / 4;
+  if (most < s->group_weights) most = s->group_weights;
+  plan_block(most, bytes, s);
 }
 
-template <bool kReady>
+template <int kOut>
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
-  plan_all<kReady>(q, &s);
-  const int64_t boxes = ceil_div(block_tiles(s), kSlots) * (s.g.blocks() + kTileVecs);
-  return (boxes * kBox + (kReady ? 0 : kPassPositions * position_step(s.g.channels * kPanel))) * 4;
+  plan_all(q, kOut, &s);
+  return (group_count(s, block_tiles(s)) * rooms(s) * room(s) + kStep) * 4;
 }
 
-template <bool kReady>
+template <int kOut>
 Status prepare(const KernelQuery& q, void* state) {
-  plan_all<kReady>(q, static_cast<State*>(state));
-  static_cast<State*>(state)->run_block = run_block;
+  State& s = *static_cast<State*>(state);
+  plan_all(q, kOut, &s);
+  s.run_block = run_block;
+  s.transform_tile = transform_tile<kOut>;
+  s.finish_tiles = finish_tiles<kOut>;
   return Status::kOk;
 }
 
-// Microseconds: cycles of each part, in vector operations, at the rate of the tiles.
-template <bool kReady>
-PN_COLD float cost(const KernelQuery& q) {
+// Microseconds: products, and what of the weights' way to L2 they do not hide.
+PN_COLD double cost_of(int64_t out, const KernelQuery& q) {
   State s;
-  plan_all<kReady>(q, &s);
+  plan_all(q, out, &s);
   const Geometry& g = s.g;
-  const double images = static_cast<double>(g.batch * g.groups), vec_out = static_cast<double>(ceil_div(g.filters, kVec));
-  const double channels = static_cast<double>(g.channels), blocks = static_cast<double>(ceil_div(s.units, s.block));
-  double work = static_cast<double>(s.tiles) * 36 * (channels + 10) * vec_out / tile_rate(s.tiles, row_tiling(s.tiles, kTileVecs), kTileVecs);
-  double us = transform_cost(q, s);
-  if (kReady) {
-    const double bytes = channels * vec_out * kVec * 4 * kPositions, l2 = static_cast<double>(q.target->l2_bytes);
-    us += images * blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 8 ? 30e3 : 15e3);
-  } else {
-    work += blocks * channels * vec_out * 550;
-    us += images * blocks * channels * kTaps * vec_out * kVec * 4 / 40e3;
-  }
-  return static_cast<float>(us + images * work / kVectorRate);
+  const double images = static_cast<double>(g.batch * g.groups), blocks = static_cast<double>(ceil_div(s.units, s.block));
+  const double positions = static_cast<double>(s.positions()), filters = static_cast<double>(vectors(g));
+  // A tall tile loads as much for each multiply-add as one of five pixels and two vectors.
+  const int64_t tiles = s.tiles > kSlots && s.unit > kSlots ? 10 : s.tiles;
+  const double rate = tile_rate(tiles, row_tiling(tiles, kTileVecs), kTileVecs);
+  const double work = static_cast<double>(s.tiles) * positions * static_cast<double>(g.channels + 10) * filters / (rate * kVectorRate);
+  const double bytes = static_cast<double>(s.group_weights) * 4, l2 = static_cast<double>(q.target->l2_bytes);
+  const double stream = blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 8 ? 25e3 : 11e3);
+  return transform_cost(q, s) + images * (work > stream ? work + stream / 4 : stream + work / 4);
+}
+template <int kOut>
+PN_COLD float cost(const KernelQuery& q) {
+  return static_cast<float>(cost_of(kOut, q));
 }
 
 }  // namespace
 }  // namespace PN_TIER
 
 PN_KERNEL_TABLE(winograd)
-#define PN_ROW(name, ready)                                                                                    \
-  {                                                                                                            \
-    name, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::winograd::State), PN_TIER::winograd::accepts,           \
-        PN_TIER::cost<ready>, PN_TIER::packed_bytes<ready>, PN_TIER::pack<ready>, nullptr,                     \
-        PN_TIER::thread_scratch_bytes<ready>, PN_WIDE_RUN(PN_TIER::prepare<ready>, PN_TIER::winograd::run)                            \
+#define PN_ROW(name, out)                                                                                                   \
+  {                                                                                                                         \
+    name, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::winograd::State), PN_TIER::winograd::accepts,    \
+        PN_TIER::cost<out>, PN_TIER::packed_bytes<out>, PN_TIER::pack<out>, nullptr, PN_TIER::thread_scratch_bytes<out>,    \
+        PN_WIDE_RUN(PN_TIER::prepare<out>, PN_TIER::winograd::run)                                                          \
   }
 PN_KERNEL_ROWS(winograd) = {
-    PN_ROW("f32_conv_winograd_" PN_BLOCK, false),
-    PN_ROW("f32_conv_winograd_ready_" PN_BLOCK, true),
+    PN_ROW("f32_conv_winograd4_" PN_BLOCK, 4),
+    PN_ROW("f32_conv_winograd2_" PN_BLOCK, 2),
 };
 PN_KERNEL_COUNT(winograd);
 #undef PN_ROW

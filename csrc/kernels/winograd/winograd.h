@@ -10,7 +10,6 @@ namespace pyneo {
 namespace PN_TIER {
 namespace winograd {
 
-constexpr int kOut = 4, kIn = 6, kPositions = kIn * kIn;
 constexpr int64_t kTaps = 9;
 
 constexpr int kSlots =
@@ -18,7 +17,6 @@ constexpr int kSlots =
 // Floats from one position to the next. On AVX-512 there is room for a tile of AMX, and cache lines
 // of all positions fall into different sets of L1.
 constexpr int kStep = (PN_VEC == 16 ? 17 : kSlots) * kVec;
-constexpr int64_t kBox = kPositions * kStep;
 
 struct Operands {
   const float *x, *w, *bias, *z;
@@ -32,6 +30,7 @@ using BlockFn = void (*)(const State& s, const Operands& o, int64_t t0, int64_t 
 
 struct State {
   Geometry g;
+  int64_t out;             // outputs of a tile: 4 x 4 or 2 x 2
   int64_t tiles_w, tiles;  // of an image
   int64_t unit;            // tiles that are multiplied together
   int64_t units;           // of the image
@@ -39,19 +38,25 @@ struct State {
   int64_t group_weights;   // floats, of a group
   Epilogue epilogue;
   BlockFn run_block;
+  void (*transform_tile)(const State&, const float*, int64_t, int64_t, float*);  // for `out`
+  void (*finish_tiles)(const State&, const Operands&, int64_t, int64_t, int64_t, const float*);
+
+  int64_t positions() const { return (out + 2) * (out + 2); }
 };
 
 bool accepts(const KernelQuery& q);
-// Everything but `block`, `group_weights` and `run_block`.
-void plan(const KernelQuery& q, int64_t unit, State* s);
+// Everything but `block`, `group_weights` and the functions.
+void plan(const KernelQuery& q, int64_t out, int64_t unit, State* s);
 // Blocks of `bytes` at most, if a unit takes that many.
 void plan_block(int64_t bytes, int64_t unit_bytes, State* s);
 int64_t block_tiles(const State& s);
 
 // Transforms tile t of a channel block of the image x. Position p goes to `to` + p * kStep.
+template <int kOut>
 void transform_tile(const State& s, const float* x, int64_t block, int64_t t, float* to);
 // Transforms the products of tiles [t0, t1) by the vector of filters that starts at `filter`, side
 // by side at `m`, into the output.
+template <int kOut>
 void finish_tiles(const State& s, const Operands& o, int64_t filter, int64_t t0, int64_t t1,
                   const float* m);
 
