@@ -323,10 +323,10 @@ PN_COLD void plan_all(const KernelQuery& q, int64_t out, State* s) {
   if (s->tiles <= kTall || vectors(s->g) == 1) s->unit = s->tiles < kTall ? s->tiles : kTall;
   s->units = ceil_div(s->tiles, s->unit);
   s->group_weights = s->g.group_floats() * s->positions() / kTaps;
-  // Weights pass once for each block, so that it has four groups of tiles to share them, as far as those stay in L2; or
-  // as many as come to a quarter of the weights, which through L2 cost less than another pass.
+  // Weights pass once for each block: it has two groups of tiles to share them, as far as those stay in L2; or as many
+  // as come to a quarter of the weights, which through L2 cost less than another pass.
   const int64_t l2 = q.target->l2_bytes, bytes = rooms(*s) * room(*s) * 4;
-  int64_t most = 4 * bytes < l2 * 5 / 8 ? 4 * bytes : l2 * 5 / 8;
+  int64_t most = 2 * bytes < l2 * 5 / 8 ? 2 * bytes : l2 * 5 / 8;
   if (most < l2 / 4) most = l2 / 4;
   if (most < s->group_weights) most = s->group_weights;
   plan_block(most, bytes, s);
