@@ -32,7 +32,8 @@ def run_pnnx(model: Path, out: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / model.name).write_bytes(with_long_tables(model))  # it writes beside its input
         call([str(_tool()), model.name, "fp16=0"], folder)
-        (folder / model.name).unlink()
+        for graph in folder.glob("*.onnx"):  # the copy, and two that it made of it
+            graph.unlink()
         (folder / "done").touch()
     return folder
 
