@@ -84,24 +84,26 @@ PN_INLINE VF vmax(VF a, VF b) { return {half_max(a.lo, b.lo), half_max(a.hi, b.h
 PN_INLINE VF vmin(VF a, VF b) { return {half_min(a.lo, b.lo), half_min(a.hi, b.hi)}; }
 #endif
 
-// The first n (0..kVec) lanes of p or v, the rest zero; and the matching store. Never touches p[n...].
+// The first n (0..kVec) lanes of p or v, the others zero or those of `rest`; and the matching store. Never touches p[n...].
 // Masks, where the tier has them: a copy of n floats is a call, and its result waits in the store buffer.
 #if defined(__AVX512F__)
 PN_INLINE __mmask16 first_n(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 PN_INLINE VF load_n(const float* p, int n) { return reinterpret_cast<VF>(_mm512_maskz_loadu_ps(first_n(n), p)); }
+PN_INLINE VF load_n(const float* p, int n, VF rest) { return reinterpret_cast<VF>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(rest), first_n(n), p)); }
 PN_INLINE VF keep_n(VF v, int n) { return reinterpret_cast<VF>(_mm512_maskz_mov_ps(first_n(n), reinterpret_cast<__m512>(v))); }
 PN_INLINE void store_n(float* p, VF v, int n) { _mm512_mask_storeu_ps(p, first_n(n), reinterpret_cast<__m512>(v)); }
 #elif defined(__AVX2__)
 PN_INLINE __m256i first_n(int n) { return reinterpret_cast<__m256i>(VI{0, 1, 2, 3, 4, 5, 6, 7} < splat_i(n)); }
 PN_INLINE VF load_n(const float* p, int n) { return reinterpret_cast<VF>(_mm256_maskload_ps(p, first_n(n))); }
+PN_INLINE VF load_n(const float* p, int n, VF rest) { return select(reinterpret_cast<VI>(first_n(n)), load_n(p, n), rest); }
 PN_INLINE VF keep_n(VF v, int n) { return reinterpret_cast<VF>(reinterpret_cast<__m256i>(v) & first_n(n)); }
 PN_INLINE void store_n(float* p, VF v, int n) { _mm256_maskstore_ps(p, first_n(n), reinterpret_cast<__m256>(v)); }
 #else
-PN_INLINE VF load_n(const float* p, int n) {
-  VF v{};
-  __builtin_memcpy(&v, p, static_cast<size_t>(n) * sizeof(float));
-  return v;
+PN_INLINE VF load_n(const float* p, int n, VF rest) {
+  __builtin_memcpy(&rest, p, static_cast<size_t>(n) * sizeof(float));
+  return rest;
 }
+PN_INLINE VF load_n(const float* p, int n) { return load_n(p, n, VF{}); }
 PN_INLINE VF keep_n(VF v, int n) { return load_n(reinterpret_cast<const float*>(&v), n); }
 PN_INLINE void store_n(float* p, VF v, int n) { __builtin_memcpy(p, &v, static_cast<size_t>(n) * sizeof(float)); }
 #endif

@@ -18,10 +18,7 @@ PN_INLINE VF larger(VF a, VF v) { return vmax(v, a); }
 
 // n floats, those beyond the end -inf: neither a maximum nor a sum of exponentials sees them.
 PN_INLINE VF load_row(const float* p, int64_t n) {
-  if (n >= kVec) return load(p);
-  VF v = splat(-INFINITY);
-  __builtin_memcpy(&v, p, static_cast<size_t>(n) * sizeof(float));
-  return v;
+  return n >= kVec ? load(p) : load_n(p, static_cast<int>(n), splat(-INFINITY));
 }
 PN_INLINE void store_row(float* p, VF v, int64_t n) {
   if (n >= kVec) {
