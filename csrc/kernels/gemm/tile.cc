@@ -35,7 +35,7 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
     for (int64_t b = 0; b < walk.b_count; ++b, xb += walk.b_step) {
       const float* xc = xb;
       for (int64_t c = 0; c < walk.c_count; ++c, xc += walk.c_step) {
-        // What the next channel block, or the next tile, reads here: a pixel of each row a round, into L1.
+        // What the next channel block, or the next tile, reads here: a pixel a round, of each row where rounds are few, into L1.
         const char* near = reinterpret_cast<const char*>(xc + to_next);
         const char* base[kRows][kBases];
         PN_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -47,7 +47,7 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
           constexpr int kLanes = decltype(count)::kValue;
           __builtin_prefetch(ahead, 0, 2);
           ahead += kLanes * ahead_step;
-          PN_UNROLL for (int r = 0; r < kRows; ++r) __builtin_prefetch(near + r * row, 0, 3);
+          PN_UNROLL for (int r = 0; r < (kRound<kVecs> == 1 ? 1 : kRows); ++r) __builtin_prefetch(near + r * row, 0, 3);
           near += pixel;
           PN_UNROLL for (int u = 0; u < kLanes; ++u) {
             VF wv[kVecs];
