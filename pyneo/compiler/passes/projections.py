@@ -69,7 +69,7 @@ def _is_projection(node: Node) -> bool:
         return False
     if node.input(2) is not None and node.const(2) is None:
         return False
-    return weights.dtype == np.float32 and node.input(3) is None
+    return weights.size > 0 and weights.dtype == np.float32 and node.input(3) is None
 
 
 def _shapes(v: Value) -> list[tuple[int, ...]]:
