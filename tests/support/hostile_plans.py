@@ -96,7 +96,7 @@ ONE_NODE = {
     "deconv": lambda: one(
         "ConvTranspose",
         (1, 4, 4, 4),
-        {"w": weights(4, 4, 3, 3)},
+        {"w": weights(4, 8, 3, 3)},  # of fewer outputs it would become a Conv
         strides=[2, 2],
         pads=[1] * 4,
         output_padding=[1, 1],

@@ -361,7 +361,8 @@ PN_COLD double cost_of(int64_t out, const KernelQuery& q) {
   const double rate = tile_rate(tiles, row_tiling(tiles, kTileVecs), kTileVecs);
   const double work = static_cast<double>(s.tiles) * positions * static_cast<double>(g.channels + 10) * filters / (rate * kVectorRate);
   const double bytes = static_cast<double>(s.group_weights) * 4, l2 = static_cast<double>(q.target->l2_bytes);
-  const double stream = blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 8 ? 25e3 : 11e3);
+  // What is larger than some L2s comes from memory: other layers have used L3 since the last run.
+  const double stream = blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 6 ? 25e3 : 11e3);
   return transform_cost(q, s) + images * (work > stream ? work + stream / 4 : stream + work / 4);
 }
 template <int kOut>
