@@ -41,13 +41,24 @@ def start_ms(r: Result) -> float:
     return r.import_ms + r.load_ms
 
 
-def cells(row: Row, figure: Callable[[Result], float], show: Callable[[float], str]) -> list[str]:
-    """pyneo's figure, those of COLUMNS, and the least of the other runtimes with that runtime's name."""
+def has_others(runs: list[Comparison]) -> bool:
+    """Whether a runtime was measured that has no column of its own."""
+    return any(r.runtime not in (present.OURS, *COLUMNS) for run in runs for r in run.results)
+
+
+def names(others: bool) -> list[str]:
+    return [present.OURS, *COLUMNS.values(), *(["best other"] if others else [])]
+
+
+def cells(
+    row: Row, figure: Callable[[Result], float], show: Callable[[float], str], others: bool
+) -> list[str]:
+    """pyneo's figure, those of COLUMNS, and if there are `others` the least of theirs and whose it is."""
     named = [present.OURS, *COLUMNS]
     found = [show(figure(row[n])) if n in row else "-" for n in named]
-    others = [r for n, r in row.items() if n not in named]
-    best = min(others, key=figure) if others else None
-    return [*found, f"{show(figure(best))} {best.runtime}" if best else "-"]
+    rest = [r for n, r in row.items() if n not in named]
+    best = min(rest, key=figure) if rest else None
+    return [*found, *([f"{show(figure(best))} {best.runtime}" if best else "-"] if others else [])]
 
 
 def markdown(lines: list[list[str]]) -> str:
@@ -72,10 +83,11 @@ def latencies(runs: list[Comparison], threads: int) -> str:
         for model, ratio in present.summarise(run).get(str(threads), {"ratio": {}})["ratio"].items():
             ratios.setdefault(model, []).append(ratio)
     title = f"{threads} thread{'s' if threads > 1 else ''}, ms"
-    lines = [[title, present.OURS, *COLUMNS.values(), "best other", "to the best of all"]]
+    others = has_others(runs)
+    lines = [[title, *names(others), "to the best of all"]]
     for model, row in rows.items():
         said = ", ".join(f"{x:.2f}" for x in ratios.get(model, [])) or "-"
-        lines.append([model, *cells(row, lambda r: r.median_ms, ms), said])
+        lines.append([model, *cells(row, lambda r: r.median_ms, ms, others), said])
     means = {model: geometric_mean(found) for model, found in ratios.items()}
     if not means:
         return markdown(lines)
@@ -86,12 +98,13 @@ def latencies(runs: list[Comparison], threads: int) -> str:
 
 def costs(runs: list[Comparison], threads: int) -> str:
     """Error, start (import, load with verification, first result) and memory."""
-    names = [present.OURS, *COLUMNS.values(), "best other"]
-    lines = [["", "error", f"start ms: {' / '.join(names)}", f"memory MB: {' / '.join(names)}"]]
+    others = has_others(runs)
+    said = " / ".join(names(others))
+    lines = [["", "error", f"start ms: {said}", f"memory MB: {said}"]]
     for model, row in merged(runs, threads).items():
         error = row[present.OURS].error if present.OURS in row else None
         start, memory = (
-            cells(row, figure, lambda v: f"{v:.0f}") for figure in (start_ms, lambda r: r.peak_mb)
+            cells(row, figure, lambda v: f"{v:.0f}", others) for figure in (start_ms, lambda r: r.peak_mb)
         )
         lines.append([model, "-" if error is None else f"{error:.0e}", " / ".join(start), " / ".join(memory)])
     return markdown(lines)
