@@ -302,3 +302,9 @@ def test_a_constant_grows_by_folding_no_further_than_the_budget(rows: int, folds
         {"c": f32(1, 1000), "shape": ints(rows, 1000), "first": ints(0)},
     )
     assert ("Expand" not in [n.op for n in optimised(model).nodes]) is folds
+
+
+@pytest.mark.parametrize("indices", [(0, 1, 2, 7), (0, 1, 2, -5)])
+def test_gather_of_what_is_not_there_is_no_reshape(indices: tuple[int, ...]) -> None:
+    case = Case("beyond", "y = Gather<axis = 1>(x, beyond)", "Gather", {"beyond": ints(*indices)})
+    assert [n.op for n in optimised(case.model()).nodes] == ["Gather"]

@@ -141,3 +141,12 @@ def test_packed_projections_with_open_length_become_attention_without_transposes
     model = pyneo.Model.load(pyneo.compile(case.model()), allow_unsigned=True)
     peer = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(model.predict(x), peer.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("index", [3, -4])
+def test_a_part_that_is_not_there_is_refused_where_it_is_taken(index: int) -> None:
+    body = f"{PRODUCT} {TURN} q = Gather<axis=0>(t3, zero) k = Gather<axis=0>(t3, beyond) y = Mul(q, k)"
+    case = Case("beyond", body, "", CONSTANTS | {"beyond": np.array(index, np.int64)}, inputs=X)
+    model = pyneo.Model.load(pyneo.compile(case.model()), allow_unsigned=True)
+    with pytest.raises(pyneo.ModelError, match=f"index {index} .* is outside"):
+        model.predict(f32(2, 9, 16))

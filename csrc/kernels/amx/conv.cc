@@ -33,7 +33,6 @@ struct Band {
   int64_t piece, phase, step;   // bytes from one to the next
 };
 
-
 void lay_out(const State& s, Band* b) {
   b->pitch = b->cols + s.extra_w - s.overlap;
   b->positions = (b->rows - 1) * b->pitch + b->cols;

@@ -226,11 +226,11 @@ void run_in_place(TileFn fn, int rows, int cols, int vecs, const Walk& walk, con
   for (int p = 0; p < rows * cols; p += across) {
     for (int v = 0; v < vecs; v += wide) {
       const int64_t at = (p / cols) * s.out_row + (p % cols) * s.out_pixel + v * s.out_vec;
-      if (!stored_sum) {
-        act_rows(e.act, y + at, n);
-        for (int64_t i = 0; i < n && z != nullptr; i += kVec) store(y + at + i, load(y + at + i) + load(z + at + i));
+      if (stored_sum) {
+        act_rows(e.post, y + at, n);
+      } else {
+        finish_rows(e.act, z != nullptr ? z + at : nullptr, e.post, y + at, n);
       }
-      act_rows(e.post, y + at, n);
     }
   }
 }

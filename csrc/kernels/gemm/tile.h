@@ -65,6 +65,8 @@ using TileFn = void (*)(const Walk&, const float* x, const float* w, const Finis
 // The microkernel of rows x cols pixels and vecs (1, 2 or kWideVecs) vectors, of a shape that tiling() gives.
 TileFn tile_fn(int rows, int cols, int vecs);
 
+constexpr int tile_pixels(int vecs) { return vecs > kTileVecs ? kWidePixels : kTilePixels; }
+
 // How an image of `width` columns is cut: tiles of `rows` rows, `across` of them side by side (tile_begin). Two rows
 // where that makes tiles larger.
 struct Tiling {
@@ -72,13 +74,13 @@ struct Tiling {
   int64_t across;
 };
 static inline Tiling tiling(int64_t width, int vecs) {
-  const int most = vecs > kTileVecs ? kWidePixels : kTilePixels;
+  const int most = tile_pixels(vecs);
   const int64_t one = ceil_div(width, most), two = ceil_div(width, most / 2);
   return two < one * 2 && width > most / 4 ? Tiling{2, two} : Tiling{1, one};
 }
 // The same for a single row.
 static inline Tiling row_tiling(int64_t width, int vecs) {
-  return {1, ceil_div(width, vecs > kTileVecs ? kWidePixels : kTilePixels)};
+  return {1, ceil_div(width, tile_pixels(vecs))};
 }
 
 // Bias, activations and residual of a node as tiles apply them.

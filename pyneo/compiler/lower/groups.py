@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant
+from pyneo.compiler.passes.match import Readers, constant, has_constant_bias
 from pyneo.compiler.targets.target import Target
 
 # Multiply-adds with zeros cost at most so many times the others: a kernel without blocks takes longer.
@@ -28,7 +28,7 @@ def fill_blocks(graph: Graph, target: Target) -> None:
     """Changes weights and group counts of such convolutions."""
     for node in list(graph.nodes):
         weights = node.const(1) if node.op == "Conv" and node.is_known else None
-        if weights is None or weights.dtype != np.float32 or not _constant_bias(node):
+        if weights is None or weights.dtype != np.float32 or not has_constant_bias(node):
             continue
         groups, width, filters = node.int_attr("group", 1), weights.shape[1], weights.shape[0]
         own = filters // groups
@@ -39,10 +39,6 @@ def fill_blocks(graph: Graph, target: Target) -> None:
             continue
         if target.block % width:  # else the kernels merge by themselves
             _merge(graph, node, merged)
-
-
-def _constant_bias(node: Node) -> bool:
-    return node.input(2) is None or node.const(2) is not None
 
 
 def _merge(graph: Graph, node: Node, merged: int) -> None:
@@ -101,7 +97,7 @@ def _touched(node: Node, start: Node, wide: dict[Value, None], channels: int) ->
         return None
     if node.op == "Conv":
         weights, residual = node.const(1), node.input(3)
-        if weights is None or not _constant_bias(node):
+        if weights is None or not has_constant_bias(node):
             return None
         groups = node.int_attr("group", 1)
         if groups == 1:

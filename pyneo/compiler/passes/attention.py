@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, producer, scalar, split_const
+from pyneo.compiler.passes.match import Readers, constant, producer, scalar, shapes_of, split_const
 
 _WIDEST = 128  # columns of a head: beyond, two matrix products are faster
 _FEWEST = 8  # rows of queries: below, the kernel's lanes would stay empty
@@ -51,7 +51,7 @@ def turn_whole(graph: Graph) -> bool:
         x = merge.inputs[0] if merge is not None else None
         if turn is None or x is None or len(x.dims) != 4 or turn.ints_attr("perm") != [0, 2, 1]:
             continue
-        shapes = zip(_shapes(x), _shapes(turn.output), _shapes(node.output), strict=True)
+        shapes = zip(shapes_of(x), shapes_of(turn.output), shapes_of(node.output), strict=True)
         if all(a[2:] == b[:0:-1] and c == (*a[:2], a[3], a[2]) for a, b, c in shapes):
             node.op, node.inputs, node.attrs = "Transpose", [x], {"perm": [0, 1, 3, 2]}
             changed = True
@@ -168,17 +168,12 @@ def _unscaled(v: Value) -> tuple[Value, float]:
     return found if found is not None else (v, 1.0)
 
 
-def _shapes(v: Value) -> list[tuple[int, ...]]:
-    """The value's shape, in each sample of a graph with open dims."""
-    return [s.shape for s in v.samples] if v.samples else [v.dims]
-
-
 def _fits(s: _Scores, context: Node) -> bool:
     v = context.inputs[1]
     assert v is not None
     if any(x.dtype is not DType.F32 or len(x.dims) != len(context.output.dims) for x in (s.q, s.k_turned, v)):
         return False
-    for q, k, w in zip(_shapes(s.q), _shapes(s.k_turned), _shapes(v), strict=True):
+    for q, k, w in zip(shapes_of(s.q), shapes_of(s.k_turned), shapes_of(v), strict=True):
         if q[:-2] != k[:-2] or k[:-2] != w[:-2] or q[-1] != k[-2] or k[-1] != w[-2]:
             return False
         if not 1 <= q[-1] <= _WIDEST or not 1 <= w[-1] <= _WIDEST or q[-2] < _FEWEST:
@@ -189,7 +184,7 @@ def _fits(s: _Scores, context: Node) -> bool:
 
 def _mask_fits(mask: Value, s: _Scores) -> bool:
     """Whether a mask reaches over all keys and is otherwise one or as long as the scores are."""
-    for m, scores in zip(_shapes(mask), _shapes(s.product.output), strict=True):
+    for m, scores in zip(shapes_of(mask), shapes_of(s.product.output), strict=True):
         if not 1 <= len(m) <= len(scores) or m[-1] != scores[-1]:
             return False
         if any(d not in (1, e) for d, e in zip(reversed(m), reversed(scores), strict=False)):
@@ -258,11 +253,11 @@ def _unrepeated(v: Value) -> Value | None:
     x = split.inputs[0] if split is not None and split.op in ("Reshape", "Unsqueeze") else None
     if spread is None or x is None or len(x.dims) != 4:
         return None
-    for whole, wide, narrow in zip(_shapes(v), _shapes(spread.output), _shapes(x), strict=True):
+    for whole, wide, narrow in zip(shapes_of(v), shapes_of(spread.output), shapes_of(x), strict=True):
         b, h, t, d = narrow
         if len(wide) != 5 or wide != (b, h, wide[2], t, d) or whole != (b, h * wide[2], t, d):
             return None
-    if any(s != (*x_[:2], 1, *x_[2:]) for s, x_ in zip(_shapes(split.output), _shapes(x), strict=True)):  # type: ignore[union-attr]
+    if any(s != (*x_[:2], 1, *x_[2:]) for s, x_ in zip(shapes_of(split.output), shapes_of(x), strict=True)):  # type: ignore[union-attr]
         return None
     return x
 

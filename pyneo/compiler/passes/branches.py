@@ -13,7 +13,7 @@ import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
 from pyneo.compiler.passes.linear import norm_terms
-from pyneo.compiler.passes.match import Readers, constant, take_output
+from pyneo.compiler.passes.match import Readers, constant, has_constant_bias, take_output
 
 # Sums of more terms are not those of a network's branches; comparing all pairs would take long.
 _MOST_TERMS = 64
@@ -103,7 +103,7 @@ def _conv_term(sign: float, v: Value, node: Node) -> _Term | None:
         return None
     if node.str_attr("auto_pad", "NOTSET") != "NOTSET":
         return None
-    if node.input(2) is not None and node.const(2) is None:
+    if not has_constant_bias(node):
         return None
     axes = weights.ndim - 2
     return _Term(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler.ir.graph import Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, producer, scalar
+from pyneo.compiler.passes.match import Readers, constant, gathered, producer, scalar
 
 _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 
@@ -94,13 +94,13 @@ def gather_all(graph: Graph) -> bool:
     """Gather of a whole axis in order is a Reshape (exporters write windows of one position that way)."""
     changed = False
     for node in graph.nodes:
-        indices = node.const(1) if node.op == "Gather" else None
-        if indices is None or not node.is_known or not _is_fixed(node):
+        if node.op != "Gather" or not node.is_known or not _is_fixed(node):
             continue
         x = node.inputs[0]
         assert x is not None
         size = x.dims[node.int_attr("axis", 0)]
-        if indices.size != size or np.any(indices.reshape(-1) % max(size, 1) != np.arange(size)):
+        indices = gathered(node, size)
+        if indices is None or not np.array_equal(indices.reshape(-1), np.arange(size)):
             continue
         node.op, node.attrs = "Reshape", {"allowzero": [1]}
         node.inputs = [x, constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))]

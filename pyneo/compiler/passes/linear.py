@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, split_const, take_output
+from pyneo.compiler.passes.match import Readers, constant, has_constant_bias, split_const, take_output
 
 _CONVS = ("Conv", "ConvTranspose")
 
@@ -79,7 +79,7 @@ def fold_scales(graph: Graph) -> bool:
     for node in graph.nodes:
         if not _folds(node):
             continue
-        if node.input(2) is not None and node.const(2) is None:
+        if not has_constant_bias(node):
             continue
         user = readers.only(node.output)
         if user is None or user.op not in ("Mul", "Add", "Sub", "Div") or user.attrs:
@@ -205,7 +205,7 @@ def fold_scale_into_matmul(graph: Graph) -> bool:
             continue
         if b is None or b.dtype != np.float32:
             continue
-        if node.input(2) is not None and node.const(2) is None:
+        if not has_constant_bias(node):
             continue
         user = readers.only(node.output)
         if user is None or user.op not in ("Mul", "Div") or user.attrs:

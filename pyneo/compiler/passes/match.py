@@ -60,6 +60,24 @@ def constant(graph: Graph, stem: str, array: np.ndarray) -> Value:
     return Value.constant(graph.fresh_name(stem), array)
 
 
+def shapes_of(v: Value) -> list[tuple[int, ...]]:
+    """The value's shape, in each sample of a graph with open dims."""
+    return [s.shape for s in v.samples] if v.samples else [v.dims]
+
+
+def has_constant_bias(node: Node) -> bool:
+    """Whether input 2 is a constant, or absent."""
+    return node.input(2) is None or node.const(2) is not None
+
+
+def gathered(node: Node, size: int) -> np.ndarray | None:
+    """Constant indices of a Gather along an axis of that size, from the front; None if one lies outside."""
+    indices = node.const(1)
+    if indices is None or np.any((indices < -size) | (indices >= size)):
+        return None
+    return np.where(indices < 0, indices + size, indices)
+
+
 def take_output(graph: Graph, node: Node, old: Node) -> None:
     """Makes `node`, already in the graph, produce what `old` produces; `old` is left without outputs."""
     result = old.output

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
-from pyneo.compiler.passes.match import constant, take_output
+from pyneo.compiler.passes.match import constant, has_constant_bias, take_output
 
 # Few outputs leave most lanes of a vector idle; with all phases side by side they fill about one.
 _LANES = 16
@@ -41,7 +41,7 @@ def split_phases(graph: Graph) -> bool:
 def _plain(node: Node) -> bool:
     if node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"):
         return False
-    if node.input(2) is not None and node.const(2) is None:
+    if not has_constant_bias(node):
         return False
     fixed = node.str_attr("auto_pad", "NOTSET") == "NOTSET" and node.int_attr("group", 1) == 1
     return fixed and all(d == 1 for d in node.ints_attr("dilations") or [])

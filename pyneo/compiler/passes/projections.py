@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant
+from pyneo.compiler.passes.match import Readers, constant, gathered, has_constant_bias, shapes_of
 
 _NARROWEST = 32  # columns of a part: below, a product of its own would fill no panel of weights
 
@@ -57,7 +57,7 @@ def split_products(graph: Graph) -> bool:
             continue
         for part in parts:
             _take(graph, product, view, part)
-        graph.remove([product, *(p.taken for p in parts)])
+        graph.remove(p.taken for p in parts)  # nothing reads the product any more
         changed = True
         readers = Readers(graph)
     return changed
@@ -67,13 +67,8 @@ def _is_projection(node: Node) -> bool:
     weights = node.const(1)
     if node.op != "MatMul" or node.attrs or not node.is_known or weights is None or weights.ndim != 2:
         return False
-    if node.input(2) is not None and node.const(2) is None:
-        return False
-    return weights.size > 0 and weights.dtype == np.float32 and node.input(3) is None
-
-
-def _shapes(v: Value) -> list[tuple[int, ...]]:
-    return [s.shape for s in v.samples] if v.samples else [v.dims]
+    plain = node.input(3) is None and has_constant_bias(node)
+    return weights.size > 0 and weights.dtype == np.float32 and plain
 
 
 def _view(product: Node, readers: Readers) -> _View | None:
@@ -85,14 +80,14 @@ def _view(product: Node, readers: Readers) -> _View | None:
     if reshape.inputs[0] is not v or reshape.const(1) is None or reshape.int_attr("allowzero", 0):
         return None
     v = reshape.output
-    shapes = _shapes(v)
-    for first in reversed(range(len(shapes[0]))):
-        columns = shapes[0][first:]
-        if int(np.prod(columns)) == width and all(s[first:] == columns for s in shapes):
+    found = shapes_of(v)
+    for first in reversed(range(len(found[0]))):
+        columns = found[0][first:]
+        if int(np.prod(columns)) == width and all(s[first:] == columns for s in found):
             break
     else:
         return None
-    order = list(range(len(shapes[0])))
+    order = list(range(len(found[0])))
     turn = readers.only(v)
     if turn is not None and turn.op == "Transpose":
         v, order = turn.output, turn.ints_attr("perm") or order[::-1]
@@ -112,10 +107,10 @@ def _parts(view: _View, readers: Readers) -> list[_Part] | None:
             return None
         size = view.columns[view.order[axis] - view.rows]
         if node.op == "Gather":
-            index = node.const(1)
+            index = gathered(node, size)
             if index is None or index.ndim != 0:
                 return None
-            at = int(index) % size
+            at = int(index)
             parts.append(_Part(node, node.output, axis, at, at + 1, True))
             continue
         first = 0
@@ -133,8 +128,8 @@ def _squeezed(part: _Part, readers: Readers) -> _Part:
     user = readers.only(part.value)
     if user is None or user.op not in ("Squeeze", "Reshape") or part.end - part.first != 1:
         return part
-    without = [s[: part.axis] + s[part.axis + 1 :] for s in _shapes(part.value)]
-    if without != _shapes(user.output):
+    without = [s[: part.axis] + s[part.axis + 1 :] for s in shapes_of(part.value)]
+    if without != shapes_of(user.output):
         return part
     return _Part(user, user.output, part.axis, part.first, part.end, True)
 
