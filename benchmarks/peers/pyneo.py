@@ -37,7 +37,10 @@ def prepare(model: Path, out: Path) -> Path:
         pyneo.keygen(key)
     path = out / (model.stem + ".neo")
     precision = os.environ.get("PYNEO_BENCHMARK_PRECISION", "fp32")
-    package = pyneo.compile(model, target="host", precision=precision, progress=False)
+    budget = os.environ.get("PYNEO_BENCHMARK_MAX_LOSS")
+    package = pyneo.compile(
+        model, target="host", precision=precision, max_loss=float(budget) if budget else None, progress=False
+    )
     package.save(path, key=key.with_suffix(".key"))
     return path
 

@@ -12,14 +12,11 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 import pyneo
 from pyneo import _core
 from pyneo.compiler.targets import target as targets
-from pyneo.errors import CompileError
 from pyneo.package.package import Package
 from pyneo.package.signing import verify
 from tests.support.corpus import small_mlp
@@ -147,38 +144,3 @@ def test_a_package_for_amx_is_refused_below_it(isa):
     here = verify.TIERS[min(WHOLE, targets.TIERS[isa])]
     assert f"the package needs a CPU with amx (target '{AMX}'), this one has {here}" in said
     assert "compile it for target='host'" in said
-
-
-def test_precision_is_one_of_the_known_ones() -> None:
-    with pytest.raises(CompileError, match="precision 'fp16' is unknown; there are fp32 and bf16x3"):
-        pyneo.compile(small_convnet(), precision="fp16")
-
-
-def test_bf16x3_takes_three_products_where_there_is_amx() -> None:
-    rng = np.random.default_rng(5)
-    x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((256, 512), (512, 512)))
-    exact, fast = (predict(product(w), x, precision) for precision in ("fp32", "bf16x3"))
-    error = float(np.max(np.abs(exact - fast)) / np.max(np.abs(exact)))
-    assert error < 2e-5
-    assert (error > 1e-6) == (targets.TIERS["amx"] <= HOST)
-    report = pyneo.compile(product(w), precision="bf16x3").report()
-    assert report.loss is not None
-    assert report.loss < 2e-5
-    assert (report.loss > 1e-6) == (error > 1e-6)
-    assert "loss against fp32" in str(report)
-    assert "loss" not in str(pyneo.compile(product(w)).report())
-
-
-def product(w: np.ndarray) -> onnx.ModelProto:
-    """x @ w for x of 256 rows."""
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [256, w.shape[0]])
-    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [256, w.shape[1]])
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    weights = [numpy_helper.from_array(w, "w")]
-    return helper.make_model(helper.make_graph([node], "product", [x], [y], weights))
-
-
-def predict(made: onnx.ModelProto, x: np.ndarray, precision: str) -> np.ndarray:
-    package = pyneo.compile(made, precision=precision)
-    with pyneo.Model.load(package, allow_unsigned=True) as model:
-        return model.predict(x)

@@ -38,18 +38,9 @@ class Lowered:
         return [n for n in self.graph.all_nodes() if id(n) not in self.views.gone]
 
 
-# Pieces of a factor that a precision asks kernels for (csrc/kernels/amx/tile.h).
-PRECISIONS = {"fp32": 3, "bf16x3": 2}
-_IN_PIECES = ("Attention", "Conv", "Gemm", "MatMul")
-
-
-def lower(graph: Graph, target: Target, tuner: Tuner | None = None, precision: str = "fp32") -> Lowered:
+def lower(graph: Graph, target: Target, tuner: Tuner | None = None) -> Lowered:
     """Chooses kernels and layouts, packs weights, plans memory, writes the plan. Changes the graph."""
     for part in graph.walk():
-        if precision != "fp32":
-            for node in part.nodes:
-                if node.op in _IN_PIECES:
-                    node.attrs["pieces"] = [PRECISIONS[precision]]
         fill_blocks(part, target)
         fuse_blocks(part, target)
         if not graph.is_dynamic:
