@@ -133,6 +133,12 @@ BROADCASTS = [
     ((2, 4, 3, 9), (2, 1, 3, 9)),
     ((5, 0), (1, 1)),
     ((2, 300, 33), (300, 1)),
+    ((100, 1, 4), (1, 90, 4)),  # short rows, many to a tile
+    ((7000, 3), (3,)),
+    ((3, 500, 2), (500, 1)),
+    ((2, 3, 41, 5), (2, 1, 41, 1)),
+    ((1, 600, 63), (30, 1, 63)),
+    ((2, 0, 3), (3,)),
 ]
 
 
@@ -238,6 +244,14 @@ def test_chain_is_the_composition_of_its_steps():
 @pytest.mark.parametrize("shape", [(1,), (3, 40), (2, 5000), (2, 3, 4, 700)], ids=str)
 def test_chain(shape, tier):
     check(chain([draw(*shape), draw(shape[-1], seed=1)], *GATE), "f32_eltwise_chain", tier)
+
+
+@each_tier
+@pytest.mark.parametrize("row", [1, 2, 3, 5, 16, 31, 63])
+def test_chain_over_short_rows(row, tier):
+    inputs = [draw(41, 1, row), draw(1, 53, row, seed=1), draw(41, 53, 1, seed=2), draw(row, seed=3)]
+    steps = [("add", 0, 1, 0, 0), ("leaky_relu", 8, -1, 0.2, 0), ("mul", 9, 2, 0, 0), ("sub", 10, 3, 0, 0)]
+    check(chain(inputs, *steps, ("max", 11, 8, 0, 0)), "f32_eltwise_chain", tier)
 
 
 @each_tier

@@ -32,6 +32,15 @@ def draw(*shape, scale=1.0, seed=0):
         ((300, 130), 1),
         ((8, 31), -1),
         ((2, 33, 16), 1),
+        ((3, 100, 4), 1),  # few columns: parts of one in many lanes
+        ((2, 77, 3), 1),
+        ((1, 500, 12), 1),
+        ((2, 41, 2), 1),
+        ((1, 3001, 5), 1),  # more than a tile holds
+        ((1, 700, 20), 1),
+        ((1, 21, 1000), 1),
+        ((2, 0, 3), 1),
+        ((2, 3, 0), 1),
     ],
     ids=str,
 )
@@ -41,7 +50,7 @@ def test_softmax(op, shape, axis, tier):
 
 
 @each_tier
-@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, 2])
 def test_softmax_of_extremes(axis, tier):
     x = draw(6, 40)
     x[0, :] = 1e4
@@ -50,7 +59,11 @@ def test_softmax_of_extremes(axis, tier):
     x[3, 1:30] = -np.inf
     x[4, :] = -np.inf
     x[5, :20] = -3e38
-    x = x if axis == 1 else np.ascontiguousarray(x.T)
+    if axis == 2:  # rows as few columns
+        x = np.ascontiguousarray(x.T)[None].repeat(2, axis=0)
+        axis = 1
+    elif axis == 0:
+        x = np.ascontiguousarray(np.tile(x.T, (1, 3)))
     check(Node("Softmax", [x], {"axis": axis}), "f32_softmax", tier)
 
 

@@ -12,6 +12,8 @@ namespace {
 
 struct State {
   int64_t outer, length, inner;
+  bool log, few;
+  int64_t rows, step, wide;  // of a call of `columns`: rows, their distance, and at most so many lanes
 };
 
 PN_INLINE VF larger(VF a, VF v) { return vmax(v, a); }
@@ -53,20 +55,63 @@ void row(const float* x, float* y, int64_t n, bool log) {
   for (i = 0; i < n; i += kVec) store_row(y + i, load_row(y + i, n - i) * scale, n - i);
 }
 
-// kVec lanes (or `lanes`), their elements `step` apart.
-void column(const float* x, float* y, int64_t n, int64_t step, int64_t lanes, bool log) {
-  VF top = splat(-INFINITY), sum{};
-  for (int64_t k = 0; k < n; ++k) top = larger(top, load_row(x + k * step, lanes));
-  for (int64_t k = 0; k < n; ++k) {
-    const VF e = vexp_weight(load_row(x + k * step, lanes) - top);
-    sum += e;
-    if (!log) store_row(y + k * step, e, lanes);
+constexpr int64_t kTileFloats = 8192;  // the tile of `columns`
+constexpr int kTileVectors = 16;
+
+// One result for all lanes that are `inner` apart.
+template <typename F>
+PN_INLINE void across(VF* v, int64_t vectors, int64_t inner, F f) {
+  float* lane = reinterpret_cast<float*>(v);
+  for (int64_t l = inner; l < vectors * kVec; ++l) lane[l % inner] = f(lane[l % inner], lane[l]);
+  for (int64_t l = inner; l < vectors * kVec; ++l) lane[l] = lane[l - inner];
+}
+
+// n rows of `lanes` columns, rows `step` floats apart, the last one ends at `end`. Columns `inner` apart are parts of one.
+// All are read and written once, in runs as long as the tile bears: vector by vector, a large power of two apart, they
+// would push each other out of the caches.
+__attribute__((noinline)) void columns(const float* x, float* y, int64_t n, int64_t step, int64_t lanes, int64_t end, int64_t inner, bool log) {
+  alignas(64) float tile[kTileFloats];
+  VF top[kTileVectors], sum[kTileVectors];
+  const int64_t vectors = ceil_div(lanes, kVec);
+  const bool fits = n * vectors * kVec <= kTileFloats;
+  float* t = fits ? tile : y;
+  const int64_t wide = fits ? vectors * kVec : step;
+  auto floats = [=](int64_t k) { return lanes < end - k * step ? lanes : end - k * step; };  // of row k
+  // f(row, lane, floats from there on) for vectors of lanes, whole ones apart.
+  auto each = [=](auto&& f) {
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t left = floats(k);
+      int64_t l = 0;
+      for (; l + kVec <= left; l += kVec) f(k, l, int64_t{kVec});
+      for (; l < lanes; l += kVec) f(k, l, left < l ? 0 : left - l);
+    }
+  };
+  for (int64_t v = 0; v < vectors; ++v) top[v] = splat(-INFINITY);
+  each([&](int64_t k, int64_t l, int64_t live) {
+    const VF e = load_row(x + k * step + l, live);
+    top[l / kVec] = larger(top[l / kVec], e);
+    if (fits) store(t + k * wide + l, e);
+  });
+  if (inner < lanes) across(top, vectors, inner, [](float a, float b) { return a < b ? b : a; });
+  const float* from = fits ? t : x;
+  for (int64_t l = 0; l < lanes; l += kVec) {
+    const VF highest = top[l / kVec];
+    VF total{};
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t left = floats(k) - l, live = fits ? kVec : left < 0 ? 0 : left;
+      const VF e = vexp_weight(load_row(from + k * wide + l, live) - highest);
+      total += e;
+      if (!log) store_row(t + k * wide + l, e, live);
+    }
+    sum[l / kVec] = total;
   }
-  const VF shift = log ? vlog(sum) : 1.0f / sum;
-  for (int64_t k = 0; k < n; ++k) {
-    const VF v = log ? load_row(x + k * step, lanes) - top - shift : load_row(y + k * step, lanes) * shift;
-    store_row(y + k * step, v, lanes);
-  }
+  if (inner < lanes) across(sum, vectors, inner, [](float a, float b) { return a + b; });
+  for (int64_t v = 0; v < vectors; ++v) sum[v] = log ? vlog(sum[v]) : 1.0f / sum[v];
+  if (!log) from = t;
+  each([&](int64_t k, int64_t l, int64_t live) {
+    const VF e = load_row(from + k * wide + l, live), total = sum[l / kVec];
+    store_row(y + k * step + l, log ? e - top[l / kVec] - total : e * total, live);
+  });
 }
 
 PN_COLD bool accepts(const KernelQuery& q) {
@@ -74,30 +119,45 @@ PN_COLD bool accepts(const KernelQuery& q) {
 }
 PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 2e-4f + 0.1f; }
 
+template <bool log>
 PN_COLD Status prepare(const KernelQuery& q, void* state) {
   const Shape& x = q.in[0]->shape;
   int axis = 0;
   if (x.rank > 0) PN_TRY(normalize_axis("Softmax", q.attrs.i64("axis", -1), x.rank, &axis));
-  *static_cast<State*>(state) = {x.product(0, axis), x.rank > 0 ? x[axis] : 1, x.product(axis + 1, x.rank)};
+  State& s = *static_cast<State*>(state);
+  s.outer = x.product(0, axis);
+  s.length = x.rank > 0 ? x[axis] : 1;
+  s.inner = x.product(axis + 1, x.rank);
+  s.log = log;
+  if (s.length * s.inner == 0) s = {0, 1, 1, log, false, 0, 0, 0};
+  s.rows = s.length;
+  s.step = s.inner;
+  s.wide = kTileFloats / s.length & -kVec;
+  s.wide = s.wide < kVec ? kVec : s.wide > kTileVectors * kVec ? kTileVectors * kVec : s.wide;
+  // Few columns: whole vectors of the rows as they lie, in as many as it takes until columns meet the same lanes again.
+  const int64_t period = s.inner / (s.inner & -s.inner) * kVec;
+  s.few = s.length * (kVec - s.inner) >= 8 * period;
+  if (s.few) {
+    s.rows = ceil_div(s.length * s.inner, period);
+    s.step = s.wide = period;
+  }
   return Status::kOk;
 }
 
-template <bool log>
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
-  if (s.inner == 1) {
-    spread(*c.pool, s.outer, s.length * 6, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) row(x + i * s.length, y + i * s.length, s.length, log);
-    });
-    return Status::kOk;
-  }
-  const int64_t strips = ceil_div(s.inner, kVec);
-  spread(*c.pool, s.outer * strips, s.length * kVec * 6, [&](int64_t begin, int64_t end, int) {
+  const int64_t n = s.length * s.inner, strips = ceil_div(s.step, s.wide);
+  spread(*c.pool, s.outer * strips, s.length * (s.inner < s.wide ? s.inner : s.wide) * 6, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t lane = i % strips * kVec, at = i / strips * s.length * s.inner + lane;
-      column(x + at, y + at, s.length, s.inner, s.inner - lane, log);
+      const int64_t lane = i % strips * s.wide, at = i / strips * n + lane;
+      const int64_t lanes = s.step - lane < s.wide ? s.step - lane : s.wide;
+      if (s.inner == 1) {
+        row(x + at, y + at, s.length, s.log);
+      } else {
+        columns(x + at, y + at, s.rows, s.step, lanes, n - lane, s.few ? s.inner : lanes, s.log);
+      }
     }
   });
   return Status::kOk;
@@ -108,7 +168,7 @@ Status run(const void* state, RunContext& c) {
 
 #define PN_ROW(name, op, log)                                                                                \
   {name, op, Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost,    \
-   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<log>}
+   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<log>, PN_TIER::run}
 
 PN_KERNEL_TABLE(softmax)
 PN_KERNEL_ROWS(softmax) = {
