@@ -131,7 +131,26 @@ LINEAR = [
         "MatMul Exp MatMul Div",
         inputs=MATRIX,
     ),
-    Case("row_times_matmul_stays", "p = MatMul(x, m) y = Mul(p, row)", "MatMul Mul", inputs=MATRIX),
+    Case("row_times_matmul_goes_into_weights", "p = MatMul(x, m) y = Mul(p, row)", "MatMul", inputs=MATRIX),
+    Case(
+        "row_times_matmul_goes_into_weights_and_bias",
+        "p = MatMul(x, m) s = Add(p, row) y = Div(s, rows)",
+        "MatMul+bias",
+        inputs=MATRIX,
+    ),
+    Case("column_times_matmul_stays", "p = MatMul(x, m) y = Mul(p, side)", "MatMul Mul", inputs=MATRIX),
+    Case(
+        "number_behind_a_turned_matmul_goes_into_weights",
+        "p = MatMul(x, m) t = Transpose(p) y = Mul(three, t)",
+        "MatMul Transpose",
+        inputs=MATRIX,
+    ),
+    Case(
+        "row_behind_a_turned_matmul_stays",
+        "p = MatMul(x, m) t = Transpose(p) y = Mul(t, row)",
+        "MatMul Transpose Mul",
+        inputs={"x": (5, 8)},
+    ),
 ]
 
 EPILOGUE = [
@@ -212,6 +231,24 @@ EPILOGUE = [
 ]
 
 IDENTITY = [
+    Case(
+        "expanded_operand_is_read_as_it_was",
+        "n = ReduceL2<axes=[-1]>(x) e = Expand(n, square) y = Div(x, e)",
+        "ReduceL2 Div",
+        {"square": ints(2, 4, 6, 6)},
+    ),
+    Case(
+        "expand_that_widens_the_result_stays",
+        "n = ReduceL2<axes=[-1]>(x) e = Expand(n, square) y = Div(n, e)",
+        "ReduceL2 Expand Div",
+        {"square": ints(2, 4, 6, 6)},
+    ),
+    Case(
+        "expanded_condition_is_read_as_it_was",
+        "n = ReduceL2<axes=[-1]>(x) c = Less(n, three) e = Expand(c, square) y = Where(e, x, three)",
+        "ReduceL2 Less Where",
+        {"square": ints(2, 4, 6, 6)},
+    ),
     Case(
         "add_zero_and_times_one_vanish",
         "a = Add(x, zero) b1 = Mul(one, a) c = Div(b1, one) y = Exp(c)",

@@ -17,6 +17,7 @@ from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
 from pyneo.compiler.passes.epilogue import find_silu, fuse_activations, fuse_residuals
 from pyneo.compiler.passes.identity import (
+    drop_expands,
     gather_all,
     merge_reshapes,
     merge_transposes,
@@ -45,6 +46,7 @@ from pyneo.compiler.passes.quantised import dequantize_early, quantised_products
 from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
 from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
+from pyneo.compiler.passes.turned import mix_from_the_left
 
 Pass = Callable[[Graph], bool]
 
@@ -57,6 +59,7 @@ PASSES: list[Pass] = [
     unroll_loops,
     remove_dead,
     remove_identities,
+    drop_expands,
     einsum_to_matmul,
     quantised_products,
     dequantize_early,
@@ -88,6 +91,7 @@ PASSES: list[Pass] = [
     matmul_bias,
     split_products,
     fold_scale_into_matmul,
+    mix_from_the_left,
     fuse_residuals,
     fuse_activations,
     remove_dead,

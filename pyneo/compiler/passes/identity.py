@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler.ir.graph import Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, gathered, producer, scalar
+from pyneo.compiler.passes.match import Readers, constant, gathered, producer, scalar, shapes_of
 
+_BROADCASTING = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Where"}
 _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 
 
@@ -106,6 +107,32 @@ def gather_all(graph: Graph) -> bool:
         node.inputs = [x, constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))]
         changed = True
     return changed
+
+
+def drop_expands(graph: Graph) -> bool:
+    """Element-wise operators broadcast by themselves: they read what an Expand reads."""
+    changed = False
+    for node in graph.nodes:
+        if node.op not in _BROADCASTING or not node.is_known:
+            continue
+        for i, v in enumerate(node.inputs):
+            spread = producer(v, "Expand")
+            x = spread.inputs[0] if spread is not None else None
+            if x is None:
+                continue
+            inputs = [*node.inputs[:i], x, *node.inputs[i + 1 :]]
+            shapes = zip(*(shapes_of(u) for u in [*inputs, node.output] if u is not None), strict=True)
+            if all(_broadcast(s[:-1]) == s[-1] for s in shapes):
+                node.inputs = inputs
+                changed = True
+    return changed
+
+
+def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
 
 
 def merge_transposes(graph: Graph) -> bool:

@@ -196,36 +196,43 @@ def matmul_bias(graph: Graph) -> bool:
 
 
 def fold_scale_into_matmul(graph: Graph) -> bool:
-    """MatMul with constant B followed by Mul or Div by one number: it goes into B and the bias."""
+    """MatMul with constant B followed by Mul or Div by one number, or by a row: it goes into B and the bias.
+
+    A number may also follow behind Reshape and Transpose: queries are scaled when they are heads.
+    """
     readers = Readers(graph)
     changed = False
     for node in graph.nodes:
         b = node.const(1)
         if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or not _plain(node):
             continue
-        if b is None or b.dtype != np.float32:
+        if b is None or b.dtype != np.float32 or b.ndim < 2 or not has_constant_bias(node):
             continue
-        if not has_constant_bias(node):
-            continue
-        user = readers.only(node.output)
+        last, user = node, readers.only(node.output)
+        while user is not None and user.op in ("Reshape", "Transpose") and user.inputs[0] is last.output:
+            last, user = user, readers.only(user.output)
         if user is None or user.op not in ("Mul", "Div") or user.attrs:
             continue
         operands = split_const(user)
-        if operands is None or operands[0] is not node.output:
+        if operands is None or operands[0] is not last.output or user.output.shape != last.output.shape:
             continue
-        if user.op == "Div" and user.inputs[1] is node.output:
+        if user.op == "Div" and user.inputs[1] is last.output:
             continue
         factor = operands[1].const
         assert factor is not None
-        if factor.size != 1 or user.output.shape != node.output.shape or not factor.reshape(-1)[0]:
+        row = last is node and factor.shape[-1:] == b.shape[-1:] and factor.size == b.shape[-1]
+        if not row and (factor.size != 1 or not factor.reshape(-1)[0]):
             continue
-        number = np.float64(factor.reshape(-1)[0])
-        number = 1 / number if user.op == "Div" else number
-        node.inputs[1] = constant(graph, f"{node.name}/weights", (b * number).astype(np.float32))
+        numbers = factor.reshape(-1).astype(np.float64)
+        if user.op == "Div" and not np.all(numbers):
+            continue
+        numbers = 1 / numbers if user.op == "Div" else numbers
+        node.inputs[1] = constant(graph, f"{node.name}/weights", (b * numbers).astype(np.float32))
         bias = node.const(2)
         if bias is not None:
-            node.inputs[2] = constant(graph, f"{node.name}/bias", (bias * number).astype(np.float32))
-        take_output(graph, node, user)
+            scaled = (bias.reshape(-1) * numbers).astype(np.float32)
+            node.inputs[2] = constant(graph, f"{node.name}/bias", scaled)
+        take_output(graph, last, user)
         graph.remove([user])
         readers = Readers(graph)
         changed = True
