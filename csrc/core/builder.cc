@@ -269,14 +269,24 @@ Status Builder::leave(int32_t at) {
   }
   PN_TRY(add_slot(y.id, y.tensor.desc, nullptr, &slot));
   const Place place{Place::kSlot, slot, 0};
-  if (locals_[y.root].place.kind == Place::kArena) {
-    locals_[y.root].place = place;  // its whole family lives there: what made the root writes to the slot
+  Local& root = locals_[y.root];
+  if (root.place.kind == Place::kArena) {
+    root.place = place;  // its whole family lives there: what made the root writes to the slot
     return Status::kOk;
   }
-  y.place = place;
-  if (y.root == at) return Status::kOk;
-  // The memory it is a view of is another slot: its node copies.
-  y.root = at;
+  if (y.root != at) {  // the memory it is a view of is another slot
+    copy_view(at, place);
+  } else {  // a view of it has taken it to that view's slot
+    copy_view(local_of_[slots_[y.place.slot].tensor] - 1, y.place);
+    y.place = place;
+  }
+  return Status::kOk;
+}
+
+// Gives a view memory of its own, to which its node copies.
+void Builder::copy_view(int32_t at, const Place& place) {
+  locals_[at].place = place;
+  locals_[at].root = at;
   for (int64_t i = 0; i < nodes_.size(); ++i) {
     const ModelNode& n = model_->nodes()[begin_ + i];
     if (operands_[nodes_[i].operands + n.n_in] == at) {
@@ -284,7 +294,6 @@ Status Builder::leave(int32_t at) {
       nodes_[i].kernel = nullptr;
     }
   }
-  return Status::kOk;
 }
 
 // The graph's outputs first, then what else is read behind the segment; roots before views of them.

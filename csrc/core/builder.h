@@ -43,6 +43,7 @@ class Builder {
   Status read_live(int32_t id, int32_t local);
   Status leave_behind(int32_t graph);
   Status leave(int32_t local);
+  void copy_view(int32_t local, const Place& place);
   Status plan();
   Status finish();
   Status index_slots();

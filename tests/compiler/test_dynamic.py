@@ -118,6 +118,44 @@ def test_one_package_agrees_at_every_shape_and_at_an_earlier_one_again(name: str
         agree(model, peer, {"x": f32(*shape)})
 
 
+# The view comes before what it is a view of, behind it, and twice; or what it is a view of is read on.
+VIEWS = {
+    "the_view_first": ("a = Exp(x) y = Reshape(a, flat)", ("y", "a")),
+    "the_view_last": ("a = Exp(x) y = Reshape(a, flat)", ("a", "y")),
+    "two_views_around": ("a = Exp(x) y = Reshape(a, flat) z = Unsqueeze(a, first)", ("y", "a", "z")),
+    "a_view_of_a_view": ("a = Exp(x) b = Unsqueeze(a, first) y = Reshape(b, flat)", ("y", "a", "b")),
+    "read_behind_the_data": ("a = Exp(x) y = Reshape(a, flat) n = NonZero(a) t = Transpose(n) z = GatherND(a, t)", ("y", "z")),
+    "views_of_an_input": ("y = Reshape(x, flat) z = Unsqueeze(y, first)", ("z", "y")),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_outputs_that_are_views_of_each_other_are_all_written(name: str) -> None:
+    body, outputs = VIEWS[name]
+    source = from_text(body, {"x": ("N", 6)}, {"flat": ints(-1), "first": ints(0)}, outputs)
+    model, peer = load(source), peer_of(source)
+    for n in (3, 1, 3):
+        x = f32(n, 6)
+        for got, wanted in zip(model.predict(x), peer.run(None, {"x": x}), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [3, 1])
+def test_a_squeeze_of_all_ones_drops_a_batch_of_one(n: int) -> None:
+    source = from_text("s = Squeeze(x) y = Exp(s)", {"x": ("N", 1, 6)}, {})
+    agree(load(source), peer_of(source), {"x": f32(n, 1, 6)})
+
+
+@pytest.mark.parametrize("width", [6, 9])
+def test_a_layer_norm_over_an_open_axis(width: int) -> None:
+    body = """
+        m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) q = Mul(d, d) v = ReduceMean<axes=[-1]>(q)
+        e = Add(v, epsilon) s = Sqrt(e) y = Div(d, s)
+    """
+    source = from_text(body, {"x": (3, "W")}, {"epsilon": num(1e-5)})
+    agree(load(source), peer_of(source), {"x": f32(3, width)})
+
+
 @pytest.mark.parametrize(("n", "t"), [(1, 1), (3, 5), (1, 8), (3, 5), (4, 0)])
 def test_inputs_share_a_symbol(n: int, t: int) -> None:
     source = loose()

@@ -101,6 +101,11 @@ VIEWS = [
     ),
     Views("a_whole_that_is_an_output_is_copied", "a = Exp(x) b = Sin(x) y = Concat<axis=1>(a, b)", 1),
     Views(
+        "a_whole_whose_view_is_an_output_is_copied",
+        "a = Exp(x) b = Sin(x) c = Concat<axis=1>(a, b) y = Flatten(c)",
+        1,
+    ),
+    Views(
         "parts_that_are_outputs_are_copied",
         "e = Exp(x) y, z = Split<axis=1>(e, halves)",
         1,

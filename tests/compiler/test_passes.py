@@ -72,6 +72,12 @@ LINEAR = [
         "Conv Mul Add",
         outputs=("y", "c"),
     ),
+    Case(
+        "batch_norm_stays_behind_a_bias_that_is_no_constant",
+        f"c = Conv(x, w, r) y = BatchNormalization(c, {NORM})",
+        "Conv+bias Mul Add",
+        inputs={"x": (2, 4, 6, 6), "r": (4,)},
+    ),
     Case("batch_norm_alone_is_a_scale_and_a_shift", f"y = BatchNormalization(x, {NORM})", "Mul Add"),
     Case("scale_per_channel_folds_into_conv", f"{CONV} y = Mul(c, channel)", "Conv+bias"),
     Case("shift_per_channel_folds_into_conv", f"{CONV} y = Add(channel, c)", "Conv+bias"),
@@ -259,6 +265,12 @@ IDENTITY = [
     Case("one_over_a_value_stays", "e = Exp(x) y = Div(one, e)", "Exp Div"),
     Case("an_input_that_is_an_output_is_copied", "y = Identity(x)", "Identity"),
     Case("identity_to_an_output_keeps_its_name", "e = Exp(x) y = Identity(e)", "Exp"),
+    Case(
+        "two_outputs_of_one_value_keep_their_names",
+        "e = Exp(x) y = Identity(e) z = Identity(e)",
+        "Exp Identity",
+        outputs=("y", "z"),
+    ),
     Case(
         "full_slice_vanishes",
         "a = Slice(x, s0, s1, ax) y = Exp(a)",

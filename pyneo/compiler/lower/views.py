@@ -126,7 +126,8 @@ def _concat(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> No
     y = node.output
     parts = [v for v in node.inputs if v is not None]
     axis = node.int_attr("axis", 0) % len(y.dims)
-    if id(y) in outputs or len(parts) != len(node.inputs) or len(set(parts)) != len(parts):
+    # An output is written as a whole, also where it is a view of the Concat's result.
+    if id(views.root(y)) in outputs or len(parts) != len(node.inputs) or len(set(parts)) != len(parts):
         return
     if not _runs(y, parts, axis):
         return

@@ -24,6 +24,7 @@ def remove_identities(graph: Graph) -> bool:
             continue  # the graph's output needs a node of its own
         if id(node.output) in outputs:
             source.name, node.output.name = node.output.name, source.name
+            outputs.add(id(source))
         graph.replace(node.output, source)
         gone.append(node)
     graph.remove(gone)

@@ -19,7 +19,7 @@ def _plain(node: Node) -> bool:
 def _folds(node: Node) -> bool:
     """Whether a convolution's weights may take in what follows it."""
     ready = node.op in _CONVS and node.is_known and node.outputs[0] is not None
-    return ready and _plain(node) and node.const(1) is not None
+    return ready and _plain(node) and node.const(1) is not None and has_constant_bias(node)
 
 
 def fold_batch_norm(graph: Graph) -> bool:
@@ -78,8 +78,6 @@ def fold_scales(graph: Graph) -> bool:
     changed = False
     for node in graph.nodes:
         if not _folds(node):
-            continue
-        if not has_constant_bias(node):
             continue
         user = readers.only(node.output)
         if user is None or user.op not in ("Mul", "Add", "Sub", "Div") or user.attrs:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyneo.compiler import core
 from pyneo.compiler.budget import Budget
-from pyneo.compiler.ir.graph import STRUCTURAL, DType, Graph, Node, Sample, Value
+from pyneo.compiler.ir.graph import STRUCTURAL, Dim, DType, Graph, Node, Sample, Value
 from pyneo.compiler.ir.symbols import Symbols
 from pyneo.compiler.passes.open_shapes import Open, dims_by_data, implied_shapes, result_types
 from pyneo.errors import CompileError, Error, ValueNeededError
@@ -181,6 +181,9 @@ def _infer_node(node: Node, s: Sampling) -> None:
         _leave_open(node, s)
         return
     samples = [s.of(v) for v in operands]
+    if node.op == "Squeeze" and node.input(1) is None and any(_may_be_one(d, s) for d in operands[0].shape or ()):
+        _leave_open(node, s)
+        return
     # Operands that no symbol changes are inferred once, and what shapes say of them is true for all sizes.
     fixed = all(all(x is column[0] for x in column) for column in samples)
     columns: list[list[Sample]] = [[] for _ in node.outputs]
@@ -213,6 +216,11 @@ def _infer_node(node: Node, s: Sampling) -> None:
             s.set(v, column * s.count if fixed else column)
     if fixed and s.fold:
         _fold_fixed(node)
+
+
+def _may_be_one(dim: Dim, s: Sampling) -> bool:
+    """Whether a dim may be 1 at run time that is not in the samples: a Squeeze of all ones would drop it."""
+    return isinstance(dim, str) and s.symbols.bounds.get(dim, (0, 1))[0] < 2
 
 
 def _infer_sample(node: Node, k: int) -> list[tuple[DType, Sample]]:

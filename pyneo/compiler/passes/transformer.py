@@ -134,6 +134,8 @@ def find_layer_norm(graph: Graph) -> bool:
         if found is None:
             continue
         x, axis, epsilon = found
+        if x.shape is None or any(not isinstance(d, int) for d in x.shape[axis:]):
+            continue  # gamma's size is a number
         width = x.dims[axis:]
         last, gamma, beta = node, None, None
         user = readers.only(last.output)
