@@ -233,7 +233,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--seconds", type=float, default=0.3, help="length of a turn, at least 2 runs (default 0.3)"
     )
     parser.add_argument("--precision", default="fp32", help="of pyneo: fp32 (default) or bf16x3")
-    parser.add_argument("--max-loss", type=float, help="of pyneo: an accuracy budget, in place of --precision")
+    parser.add_argument("--max-loss", type=float, help="of pyneo: accuracy budget, in place of --precision")
     parser.add_argument("--isa", choices=list(isa.LEVELS), help="hide newer instruction sets from all")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--chart", type=Path, help="draw latencies relative to the best peer to this PNG")
