@@ -50,12 +50,22 @@ COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"
 
 
 @each_wide_tier
+@pytest.mark.parametrize("to", [BLOCK, PLAIN])
 @pytest.mark.parametrize("mode", ["linear", "cubic", "nearest"])
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("factors", [(2, 2), (1.7, 0.6), (3, 1), (0.2, 0.15)])
-def test_any_weights(factors, coordinates, mode, tier):
+def test_any_weights(factors, coordinates, mode, to, tier):
     attrs = {"mode": mode, "coordinate_transformation_mode": coordinates}
-    check(node(factors, attrs), "f32_resample", tier, LAYOUTS, BLOCK, rtol=1e-4, atol=1e-2)
+    check(node(factors, attrs), "f32_resample", tier, LAYOUTS, to, rtol=1e-4, atol=1e-2)
+
+
+@each_wide_tier
+@pytest.mark.parametrize("channels", [1, 8, 16, 17, 40])
+@pytest.mark.parametrize("width", [1, 16, 17, 33])
+def test_plain_results_of_any_width(width, channels, tier):
+    x = np.random.default_rng(0).standard_normal((2, channels, 3, 5)).astype(np.float32)
+    resize = Node("Resize", [x, None, None, np.array([2, channels, 4, width])], {"mode": "linear"})
+    check(resize, "f32_resample", tier, [*LAYOUTS, PLAIN], PLAIN)
 
 
 @each_wide_tier

@@ -2,10 +2,14 @@
 //
 // Resize of two spatial axes over channel blocks, any mode whose weights do not depend on the data: an
 // output row is first combined from rows of the input, then along itself. Which positions count and how
-// much is in tables that the operator's own functions make (ops/resample.h).
+// much is in tables that the operator's own functions make (ops/resample.h). The result is in blocks or plain: a net
+// that ends in a Resize to the size of its input would spend as long on a Reorder of its largest tensor.
+#include <cstring>
+
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
 #include "ops/resample.h"
+#include "simd/transpose.h"
 #include "simd/vec.h"
 
 namespace pyneo {
@@ -14,7 +18,8 @@ namespace {
 
 
 struct State {
-  int64_t planes;
+  int64_t planes;    // blocks of channels, of all images
+  int64_t channels;  // of an image whose result is plain; 0: it is in blocks
   Axis axis[2];  // rows, columns
   ResampleMode mode;
   int32_t taps[2];
@@ -53,8 +58,9 @@ bool read_mode(const Attrs& a, ResampleMode* m) {
 
 PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
   const TensorDesc &x = *q.in[0], &y = *q.out[0];
-  if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || x.shape.rank != 4) return false;
+  if (x.dtype != DType::kF32 || x.layout != kBlocked || x.shape.rank != 4) return false;
   *s = State{};
+  s->channels = y.layout == Layout::kPlain ? y.shape[1] : 0;
   if (!read_mode(q.attrs, &s->mode) || q.attrs.ints("axes").size > 0) return false;
   if (q.attrs.str("keep_aspect_ratio_policy", "stretch") != "stretch" || x.shape[0] != y.shape[0] || x.shape[1] != y.shape[1]) return false;
   const float* scales = nullptr;
@@ -78,9 +84,10 @@ PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
 
 int64_t table_bytes(const State& s, int i) { return round_up(s.axis[i].out * (8 + 4 * int64_t{s.taps[i]}), 64); }
 
+template <Layout to>
 PN_COLD bool accepts(const KernelQuery& q) {
   State s;
-  return fill(q, &s);
+  return q.out[0]->layout == to && fill(q, &s);
 }
 PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 1.2e-4f + 1; }
 PN_COLD Status prepare(const KernelQuery& q, void* state) {
@@ -91,7 +98,8 @@ PN_COLD int64_t scratch_bytes(const KernelQuery& q) {
   State s;
   return fill(q, &s) ? table_bytes(s, 0) + table_bytes(s, 1) : 0;
 }
-PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) { return q.in[0]->shape[3] * kVec * static_cast<int64_t>(sizeof(float)); }
+// A combined row, and a square of results to be transposed.
+PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) { return (q.in[0]->shape[3] + kVec) * kVec * static_cast<int64_t>(sizeof(float)); }
 
 // Positions and weights of an axis; nearest is one tap of weight 1.
 struct Table {
@@ -117,6 +125,20 @@ PN_INLINE VF combine(const float* x, int64_t step, const float* w, int taps) {
   return v;
 }
 
+// to[c * step + p] = square[p][c] for p < n and c < planes.
+PN_INLINE void turn(const float* square, float* to, int64_t step, int n, int planes) {
+  VF r[kVec];
+#pragma GCC unroll 16
+  for (int i = 0; i < kVec; ++i) r[i] = load(square + i * kVec);
+  transpose_square(r);
+  if (n == kVec && planes == kVec) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kVec; ++i) store(to + i * step, r[i]);
+  } else {
+    for (int i = 0; i < planes; ++i) store_n(to + i * step, r[i], n);
+  }
+}
+
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const float* x = c.in[0]->as<const float>();
@@ -124,6 +146,7 @@ Status run(const void* state, RunContext& c) {
   uint8_t* scratch = static_cast<uint8_t*>(c.scratch);
   const Table rows = make_table(s, 0, scratch), columns = make_table(s, 1, scratch + table_bytes(s, 0));
   const int64_t height = s.axis[0].out, width = s.axis[1].out, line = s.axis[1].in * kVec;
+  const int64_t blocks = ceil_div(s.channels, kVec);
   spread(*c.pool, s.planes * height, width * (s.taps[0] + s.taps[1]) * kVec / 2, [&](int64_t begin, int64_t end, int thread) {
     float* row = reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride);
     for (int64_t i = begin; i < end; ++i) {
@@ -136,9 +159,24 @@ Status run(const void* state, RunContext& c) {
         for (int64_t k = 0; k < line; k += kVec) store(row + k, combine(from + k, line, w, s.taps[0]));
         from = row;
       }
-      float* to = y + i * width * kVec;
       const float* v = columns.weights;
-      for (int64_t k = 0; k < width; ++k, v += s.taps[1]) store(to + k * kVec, combine(from + columns.first[k] * kVec, kVec, v, s.taps[1]));
+      if (s.channels == 0) {
+        float* to = y + i * width * kVec;
+        for (int64_t k = 0; k < width; ++k, v += s.taps[1]) store(to + k * kVec, combine(from + columns.first[k] * kVec, kVec, v, s.taps[1]));
+        continue;
+      }
+      const int64_t block = i / height % blocks * kVec, left = s.channels - block;
+      float* to = y + ((i / height / blocks * s.channels + block) * height + j) * width;
+      float* square = row + line;
+      const int planes = left < kVec ? static_cast<int>(left) : kVec;
+      for (int64_t k = 0; k < width; k += kVec) {
+        const int n = width - k < kVec ? static_cast<int>(width - k) : kVec;
+        if (n < kVec) memset(square, 0, kVec * kVec * sizeof(float));
+        for (int p = 0; p < n; ++p, v += s.taps[1]) {
+          store(square + p * kVec, combine(from + columns.first[k + p] * kVec, kVec, v, s.taps[1]));
+        }
+        turn(square, to + k, height * width, n, planes);
+      }
     }
   });
   return Status::kOk;
@@ -147,10 +185,15 @@ Status run(const void* state, RunContext& c) {
 }  // namespace
 }  // namespace PN_TIER
 
+#define PN_ROW(name, to)                                                                                    \
+  {name, "Resize", PN_TIER::kBlocked, to, -1, sizeof(PN_TIER::State), PN_TIER::accepts<to>, PN_TIER::cost,   \
+   nullptr, nullptr, PN_TIER::scratch_bytes, PN_TIER::thread_scratch_bytes,                                 \
+   PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)}
+
 PN_KERNEL_TABLE(resample)
 PN_KERNEL_ROWS(resample) = {
-    {"f32_resample_" PN_BLOCK, "Resize", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, PN_TIER::scratch_bytes, PN_TIER::thread_scratch_bytes, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)},
+    PN_ROW("f32_resample_" PN_BLOCK, PN_TIER::kBlocked),
+    PN_ROW("f32_resample_" PN_BLOCK "_plain", Layout::kPlain),
 };
 PN_KERNEL_COUNT(resample);
 

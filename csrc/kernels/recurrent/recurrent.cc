@@ -316,7 +316,6 @@ struct Machine {
     if (parts > blocks) parts = blocks;
     if (parts == 1) {  // directions apart, each with its own swaps
       float* after[2] = {h, h};
-      const int64_t pairs = s.directions;
       auto whole = [&](int64_t d, int) {
         Machine m = *this;
         for (int64_t step = 0; step < s.steps; ++step) {
@@ -326,10 +325,10 @@ struct Machine {
         }
         after[d] = m.h;
       };
-      if (s.hidden * s.width * s.steps < 64 * kGrain) {
-        for (int64_t d = 0; d < pairs; ++d) whole(d, 0);
+      if (s.batch * s.hidden * s.width * s.steps < 16 * kGrain) {
+        for (int64_t d = 0; d < s.directions; ++d) whole(d, 0);
       } else {
-        c.pool->run(pairs, whole);
+        c.pool->run(s.directions, whole);
       }
       h = after[0];
       return finish();
