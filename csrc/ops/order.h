@@ -88,6 +88,31 @@ inline void sort_heap(Ranked* heap, int64_t n) {
   }
 }
 
+// The same for any list, in time that does not depend on the order it comes in: digit by digit, the index's before the
+// key's, if it is not in the index's order as it is. `spare` has room for n; returns the sorted list, which is one of the two.
+inline Ranked* sort_digits(Ranked* v, Ranked* spare, int64_t n, bool by_index) {
+  for (int word = by_index ? 0 : 1; word < 2; ++word) {
+    auto bits = [=](const Ranked& r) { return word == 0 ? static_cast<uint64_t>(r.index) : ~r.key; };  // larger keys first
+    uint64_t differ = 0;
+    for (int64_t i = 1; i < n; ++i) differ |= bits(v[i]) ^ bits(v[0]);
+    for (int shift = 0; shift < 64; shift += 8) {
+      if ((differ >> shift & 255) == 0) continue;
+      int64_t place[256] = {}, next = 0;
+      for (int64_t i = 0; i < n; ++i) ++place[bits(v[i]) >> shift & 255];
+      for (int64_t& p : place) {
+        const int64_t count = p;
+        p = next;
+        next += count;
+      }
+      for (int64_t i = 0; i < n; ++i) spare[place[bits(v[i]) >> shift & 255]++] = v[i];
+      Ranked* const from = v;
+      v = spare;
+      spare = from;
+    }
+  }
+  return v;
+}
+
 // Stable bottom-up merge sort of indices; `spare` has room for n. less(a, b) compares what they
 // stand for.
 template <typename Less>

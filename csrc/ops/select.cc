@@ -16,7 +16,10 @@ bool where_loop(const void* const* in, void* out, int64_t n, const void*) {
   const uint8_t* condition = static_cast<const uint8_t*>(in[0]);
   const T *a = static_cast<const T*>(in[1]), *b = static_cast<const T*>(in[2]);
   T* y = static_cast<T*>(out);
-  for (int64_t i = 0; i < n; ++i) y[i] = condition[i] ? a[i] : b[i];
+  for (int64_t i = 0; i < n; ++i) {  // without a branch, which data would mislead
+    const T mask = static_cast<T>(-static_cast<T>(condition[i] != 0));
+    y[i] = static_cast<T>((a[i] & mask) | (b[i] & ~mask));
+  }
   return true;
 }
 

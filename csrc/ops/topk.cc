@@ -9,7 +9,7 @@
 namespace pyneo {
 namespace {
 
-constexpr int64_t kTasks = 32;  // at most: each has a heap of its own in scratch
+constexpr int64_t kTasks = 32;  // at most: each has a heap of its own in scratch, and room to sort it
 
 struct Rows {
   int64_t outer, n, inner, k;
@@ -50,7 +50,7 @@ int64_t scratch_topk(const InferContext& c) {
   Rows r;
   if (plan_topk(c, &r) != Status::kOk) return 0;
   ScratchSize size;
-  size.add(topk_tasks(r) * r.k, sizeof(Ranked));
+  size.add(2 * topk_tasks(r) * r.k, sizeof(Ranked));
   return size.bytes();
 }
 
@@ -86,12 +86,12 @@ Status run_topk(RunContext& c) {
     if (c.wants(o)) PN_TRY(expect_shape(c, o, r.shape));
   }
   if (r.shape.elements() == 0) return Status::kOk;
-  const bool sorted = c.attrs.i64("sorted", 1) != 0;
+  const bool sorted = c.attrs.i64("sorted", 1) != 0, by_digits = r.k >= 48;
   const uint64_t flip = c.attrs.i64("largest", 1) != 0 ? 0 : ~uint64_t{0};
   const size_t size = dtype_size(x.desc.dtype);
   const int64_t rows = r.outer * r.inner, tasks = topk_tasks(r);
   c.pool->run(tasks, [&](int64_t task, int) {
-    Ranked* heap = static_cast<Ranked*>(c.scratch) + task * r.k;
+    Ranked* heap = static_cast<Ranked*>(c.scratch) + 2 * task * r.k;
     for (int64_t row = rows * task / tasks; row < rows * (task + 1) / tasks; ++row) {
       const int64_t o = row / r.inner, i = row % r.inner;
       const int64_t from = o * r.n * r.inner + i, to = o * r.k * r.inner + i;
@@ -99,7 +99,7 @@ Status run_topk(RunContext& c) {
         return Ranked{order_key(x.desc.dtype, x.data, from + j * r.inner) ^ flip, j};
       };
       for (int64_t j = 0; j < r.k; ++j) heap[j] = at(j);
-      make_heap(heap, r.k, false);
+      if (r.k < r.n || !by_digits) make_heap(heap, r.k, false);
       for (int64_t j = r.k; j < r.n; ++j) {
         if (x.desc.dtype == DType::kF32) {
           const float* lane = x.as<const float>() + from;
@@ -111,15 +111,22 @@ Status run_topk(RunContext& c) {
         heap[0] = next;
         sift_down(heap, r.k, 0, false);
       }
-      if (sorted) sort_heap(heap, r.k);
+      const Ranked* list = heap;
+      if (sorted && by_digits) {
+        list = sort_digits(heap, heap + r.k, r.k, r.k < r.n);
+      } else if (sorted) {
+        sort_heap(heap, r.k);
+      }
       for (int64_t j = 0; j < r.k; ++j) {
         const int64_t place = to + j * r.inner;
-        if (c.wants(0)) {
+        const int64_t source = from + list[j].index * r.inner;
+        if (c.wants(0) && size == 4) {
+          c.out[0]->as<uint32_t>()[place] = x.as<const uint32_t>()[source];
+        } else if (c.wants(0)) {
           memcpy(c.out[0]->as<uint8_t>() + place * static_cast<int64_t>(size),
-                 x.as<uint8_t>() + (from + heap[j].index * r.inner) * static_cast<int64_t>(size),
-                 size);
+                 x.as<uint8_t>() + source * static_cast<int64_t>(size), size);
         }
-        if (c.wants(1)) c.out[1]->as<int64_t>()[place] = heap[j].index;
+        if (c.wants(1)) c.out[1]->as<int64_t>()[place] = list[j].index;
       }
     }
   });

@@ -27,6 +27,9 @@ SHAPES = [
     ((100, 64), 10, 1),
     ((1, 5000), 300, 1),
     ((1,), 1, 0),
+    ((3, 700), 700, 1),
+    ((2, 90, 3), 60, 1),
+    ((1, 70000), 70000, 1),
 ]
 
 
@@ -51,6 +54,14 @@ def test_topk_agrees_with_onnxruntime(shape, k, axis, largest):
     inputs = [sample(shape), np.array([k])]
     attrs = {"axis": axis, "largest": largest}
     same(evaluate("TopK", inputs, 2, **attrs), ort("TopK", inputs, 2, **attrs))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTS])
+@pytest.mark.parametrize("largest", [0, 1])
+def test_topk_sorts_long_lists_of_every_dtype(dtype, largest):
+    x = sample((2, 500), dtype)
+    for k in (500, 300):
+        same(evaluate("TopK", [x, np.array([k])], 2, largest=largest), stable_topk(x, k, 1, largest))
 
 
 def test_unsorted_topk_holds_the_same_elements():
