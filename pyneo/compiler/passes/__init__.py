@@ -42,10 +42,12 @@ from pyneo.compiler.passes.linear import (
 )
 from pyneo.compiler.passes.phases import split_phases, split_volumes
 from pyneo.compiler.passes.projections import split_products
+from pyneo.compiler.passes.pyramid import merge_pointwise, mix_before_resize
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
 from pyneo.compiler.passes.reductions import drop_expands, write_out_reductions
 from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
+from pyneo.compiler.passes.tokens import images_to_tokens, tokens_to_images
 from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
 from pyneo.compiler.passes.turned import mix_from_the_left
 
@@ -94,7 +96,12 @@ PASSES: list[Pass] = [
     matmul_bias,
     split_products,
     fold_scale_into_matmul,
+    remove_dead,  # what is dead reads nothing
+    tokens_to_images,
+    images_to_tokens,
     mix_from_the_left,
+    mix_before_resize,
+    merge_pointwise,
     fuse_residuals,
     fuse_activations,
     remove_dead,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products between transposes, where another form of the product needs none or smaller ones."""
+"""Matrix products between transposes, where another form of the product needs none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyneo.compiler.passes.match import Readers, constant, has_constant_bias, pr
 _FEW = 16  # rows and columns of weights that fill no panel of a product from the right
 
 
-def _is_plain_product(node: Node) -> bool:
+def is_plain_product(node: Node) -> bool:
     """MatMul by constant weights and bias, nothing fused behind it."""
     weights = node.const(1)
     if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or node.input(3) is not None:
@@ -21,7 +21,7 @@ def _is_plain_product(node: Node) -> bool:
     return not node.attrs.get("act") and has_constant_bias(node)
 
 
-def _order(transpose: Node) -> list[int]:
+def order_of(transpose: Node) -> list[int]:
     return transpose.ints_attr("perm") or list(range(len(transpose.output.dims)))[::-1]
 
 
@@ -33,7 +33,7 @@ def mix_from_the_left(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for product in list(graph.nodes):
-        if not _is_plain_product(product):
+        if not is_plain_product(product):
             continue
         turn, back = producer(product.inputs[0], "Transpose"), readers.only(product.output)
         weights = product.const(1)
@@ -41,7 +41,7 @@ def mix_from_the_left(graph: Graph) -> bool:
         if turn is None or back is None or back.op != "Transpose" or max(weights.shape) > _FEW:
             continue
         x = turn.inputs[0]
-        there, home = _order(turn), _order(back)
+        there, home = order_of(turn), order_of(back)
         last = len(there) - 1
         if x is None or not x.is_static or [there[p] for p in home] != sorted(there) or there[last] == last:
             continue
