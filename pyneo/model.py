@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyneo import _core
 from pyneo.errors import CompileError, Error, PackageError, TargetError
 from pyneo.inputs import DTYPES, Array, as_array, count_error, order
+from pyneo.namedtuple import NamedTuple
 from pyneo.package.source import MAX_PACKAGE_BYTES, FileSource, Source, map_file
 
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ A reader therefore refuses any other placement, and nothing can hide between or 
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from pyneo.errors import PackageError, SignatureError
+from pyneo.namedtuple import NamedTuple
 
 MAGIC = b"\x89NEO\r\n\x1a\n"
 FORMAT_VERSION = 1
@@ -28,7 +27,7 @@ _RECORD = struct.Struct("<IIQQQ32s")  # kind, flags, offset, bytes, 0, sha256
 Buffer = bytes | bytearray | memoryview
 
 
-class Kind(enum.IntEnum):
+class Kind:
     """What a section holds."""
 
     MANIFEST = 1
@@ -40,7 +39,7 @@ class Kind(enum.IntEnum):
 
 
 OPTIONAL = 1  # flag: a reader that does not know the section's kind may ignore it
-_KNOWN = frozenset(int(k) for k in Kind)
+KIND_NAMES = {value: name.lower() for name, value in vars(Kind).items() if name.isupper()}
 _ONCE = (Kind.PLAN, Kind.WEIGHTS, Kind.BASELINE)
 
 
@@ -68,11 +67,8 @@ class Record(NamedTuple):
     @property
     def title(self) -> str:
         """What messages call the section."""
-        return (
-            f"{Kind(self.kind).name.lower()} section"
-            if self.kind in _KNOWN
-            else f"section of kind {self.kind}"
-        )
+        name = KIND_NAMES.get(self.kind)
+        return f"section of kind {self.kind}" if name is None else f"{name} section"
 
 
 def _place(end: int, kind: int) -> int:
@@ -194,7 +190,7 @@ def check_kinds(records: Iterable[Record]) -> None:
     for record in records:
         if record.flags & ~OPTIONAL:
             raise PackageError(f"{record.title} has unknown flags {record.flags:#x}; update pyneo")
-        if record.kind not in _KNOWN and not record.flags & OPTIONAL:
+        if record.kind not in KIND_NAMES and not record.flags & OPTIONAL:
             raise PackageError(
                 f"the package needs a {record.title}, which this pyneo does not know; update pyneo, "
                 "or compile for a runtime of this version"
@@ -203,7 +199,7 @@ def check_kinds(records: Iterable[Record]) -> None:
     for kind in _ONCE:
         if kinds.count(kind) > 1:
             raise PackageError(
-                f"the package has {kinds.count(kind)} {kind.name.lower()} sections, at most one is allowed"
+                f"the package has {kinds.count(kind)} {KIND_NAMES[kind]} sections, at most one is allowed"
             )
     if Kind.PLAN not in kinds:
         raise PackageError(

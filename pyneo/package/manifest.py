@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyneo.errors import PackageError
+from pyneo.namedtuple import NamedTuple
 
 MAX_MANIFEST_BYTES = 1 << 20
 FORMAT = 1

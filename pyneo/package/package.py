@@ -87,7 +87,7 @@ class Package:
             "sections": [
                 {
                     "kind": r.kind,
-                    "name": Kind(r.kind).name.lower() if r.kind in set(Kind) else "unknown",
+                    "name": container.KIND_NAMES.get(r.kind, "unknown"),
                     "flags": r.flags,
                     "offset": r.offset,
                     "bytes": r.size,

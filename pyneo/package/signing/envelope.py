@@ -8,9 +8,10 @@ algorithms: a key of the trust store decides how its signature is checked.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pyneo.errors import PackageError, SignatureError
+from pyneo.namedtuple import NamedTuple
 from pyneo.package.manifest import canonical, decode_canonical
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pyneo.errors import SignatureError
+from pyneo.namedtuple import NamedTuple
 from pyneo.package.digest import sha256
-from pyneo.package.files import sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -115,6 +115,8 @@ def keygen(name: PathLike = "publisher", *, force: bool = False, password: bytes
 
     Raises FileExistsError, OSError.
     """
+    from pyneo.package.files import write_atomically
+
     stem = os.fspath(name)
     paths = KeyPair(stem + ".key", stem + ".pub", "")
     for path in (paths.key, paths.pub):
@@ -139,6 +141,8 @@ def keygen(name: PathLike = "publisher", *, force: bool = False, password: bytes
 
 def _create(path: str, data: bytes, mode: int) -> None:
     """Writes a file that must not exist, with its final mode from the first moment."""
+    from pyneo.package.files import sync_folder
+
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb") as f:
         f.write(data)

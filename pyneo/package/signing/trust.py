@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyneo.errors import ExpiredError, SignatureError
+from pyneo.namedtuple import NamedTuple
 from pyneo.package.manifest import parse_time
 from pyneo.package.signing.envelope import Signature, pae
 from pyneo.package.signing.keys import PublicKey, load_public_keys

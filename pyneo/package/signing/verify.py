@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pyneo.errors import ExpiredError, PackageError, SignatureError, TargetError
+from pyneo.namedtuple import NamedTuple
 from pyneo.package import container
 from pyneo.package.container import HEADER_BYTES, RECORD_BYTES, Kind, Record
 from pyneo.package.digest import digest, digest_range
