@@ -55,6 +55,7 @@ Status read_file(const char* path, void** data, size_t* bytes) {
   if (s == Status::kOk) {
     block = static_cast<uint8_t*>(allocate_block(size));
     if (block == nullptr) s = fail(Status::kOutOfMemory, "out of memory: %zu bytes for '%s'", size, path);
+    if (block != nullptr) populate_block(block, size);
   }
   for (size_t at = 0; s == Status::kOk && at < size;) {
     const ssize_t n = pread(fd, block + at, size - at, static_cast<off_t>(at));
@@ -119,6 +120,7 @@ pn_status pn_buffer_allocate(size_t bytes, void** out) {
   if (out == nullptr) return to_c(fail(Status::kInvalidArgument, "pn_buffer_allocate: out is NULL"));
   *out = allocate_block(bytes);
   if (*out == nullptr) return to_c(fail(Status::kOutOfMemory, "out of memory: a buffer of %zu bytes", bytes));
+  populate_block(*out, bytes);
   return PN_OK;
 }
 

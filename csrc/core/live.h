@@ -30,6 +30,7 @@ struct RunMemory {
     if (arena.data() == nullptr || arena_bytes > arena.bytes()) {
       ++epoch;
       PN_TRY(arena.allocate(arena_bytes, "the arena"));
+      populate_block(arena.data(), static_cast<size_t>(arena_bytes));
     }
     if (thread_bytes > thread_stride) {
       // An odd number of cache lines apart, so that threads do not meet in the same sets.

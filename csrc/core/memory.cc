@@ -8,28 +8,49 @@
 namespace pyneo {
 namespace {
 constexpr size_t kAlignment = 64;
-constexpr size_t kMapThreshold = size_t{4} << 20;
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kLargestPage = size_t{64} << 10;
+
+size_t mapped_bytes(size_t bytes) { return (bytes + kLargestPage - 1) & ~(kLargestPage - 1); }
 }  // namespace
 
 void* allocate_block(size_t bytes) {
   if (bytes == 0) bytes = kAlignment;
   if (bytes > (size_t{1} << 62)) return nullptr;
-  if (bytes >= kMapThreshold) {
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (bytes >= kHugePage) {
+    // Where a mapping begins is the kernel's choice, mostly none that suits huge pages: what is too much goes back.
+    const size_t size = mapped_bytes(bytes), room = size + kHugePage;
+    void* p = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return nullptr;
-    (void)madvise(p, bytes, MADV_HUGEPAGE);
-    return p;
+    uint8_t* const begin = static_cast<uint8_t*>(p);
+    const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(p) % kHugePage) % kHugePage;
+    if (before > 0) munmap(begin, before);
+    munmap(begin + before + size, kHugePage - before);
+    (void)madvise(begin + before, size, MADV_HUGEPAGE);
+    return begin + before;
   }
   return aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
 }
 
 void free_block(void* block, size_t bytes) {
   if (block == nullptr) return;
-  if (bytes >= kMapThreshold) {
-    munmap(block, bytes);
+  if (bytes >= kHugePage) {
+    munmap(block, mapped_bytes(bytes));
   } else {
     free(block);
   }
+}
+
+void populate_block(void* block, size_t bytes) {
+#ifdef MADV_POPULATE_WRITE
+  uint8_t* begin = static_cast<uint8_t*>(block);
+  if (bytes >= kHugePage) {
+    begin += bytes / kHugePage * kHugePage;
+  } else {
+    begin -= reinterpret_cast<uintptr_t>(begin) % 4096;
+  }
+  (void)madvise(begin, static_cast<size_t>(static_cast<uint8_t*>(block) + bytes - begin), MADV_POPULATE_WRITE);
+#endif
 }
 
 Status Buffer::grow(int64_t bytes, const char* what, int64_t keep) {

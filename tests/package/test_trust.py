@@ -142,6 +142,23 @@ def test_points_of_small_order_are_no_keys():
 # ---- envelope -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_ed25519_verifies_whether_the_library_keeps_its_compiled_module_or_not(monkeypatch, hidden):
+    """The second vector of RFC 8032, section 7.1."""
+    if hidden:
+        monkeypatch.setattr("cryptography.hazmat.bindings._rust.openssl", None)
+    key = PublicKey(bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"))
+    signature = bytes.fromhex(
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    )
+    assert key.verify(signature, b"\x72")
+    assert not key.verify(signature, b"\x73")
+    assert not key.verify(signature[::-1], b"\x72")
+    assert not key.verify(signature[:-1], b"\x72")
+    assert not PublicKey(b"\x02" + bytes(31)).verify(signature, b"\x72")  # on no point of the curve
+
+
 def test_the_pre_authentication_encoding_is_that_of_dsse():
     """The example of the DSSE protocol document."""
     assert (
