@@ -124,7 +124,10 @@ VIEWS = {
     "the_view_last": ("a = Exp(x) y = Reshape(a, flat)", ("a", "y")),
     "two_views_around": ("a = Exp(x) y = Reshape(a, flat) z = Unsqueeze(a, first)", ("y", "a", "z")),
     "a_view_of_a_view": ("a = Exp(x) b = Unsqueeze(a, first) y = Reshape(b, flat)", ("y", "a", "b")),
-    "read_behind_the_data": ("a = Exp(x) y = Reshape(a, flat) n = NonZero(a) t = Transpose(n) z = GatherND(a, t)", ("y", "z")),
+    "read_behind_the_data": (
+        "a = Exp(x) y = Reshape(a, flat) n = NonZero(a) t = Transpose(n) z = GatherND(a, t)",
+        ("y", "z"),
+    ),
     "views_of_an_input": ("y = Reshape(x, flat) z = Unsqueeze(y, first)", ("z", "y")),
 }
 
@@ -144,6 +147,13 @@ def test_outputs_that_are_views_of_each_other_are_all_written(name: str) -> None
 def test_a_squeeze_of_all_ones_drops_a_batch_of_one(n: int) -> None:
     source = from_text("s = Squeeze(x) y = Exp(s)", {"x": ("N", 1, 6)}, {})
     agree(load(source), peer_of(source), {"x": f32(n, 1, 6)})
+
+
+def test_a_norm_of_groups_of_what_has_no_certain_rank() -> None:
+    body = "s = Squeeze(x) g = Reshape(s, split) n = InstanceNormalization(g, a, b) y = Reshape(n, back)"
+    constants = {"split": ints(3, 2, 8), "back": ints(3, 4, 2, 2), "a": f32(2), "b": f32(2)}
+    source = from_text(body, {"x": ("N", 4, 2, 2)}, constants)
+    agree(load(source), peer_of(source), {"x": f32(3, 4, 2, 2)})
 
 
 @pytest.mark.parametrize("width", [6, 9])

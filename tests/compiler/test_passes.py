@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
+import pyneo
 from pyneo.compiler.passes.infer import FOLD_BYTES
 from tests.support.models import from_text
 from tests.support.passes import Case, check, f32, ints, num, optimised
@@ -357,3 +359,15 @@ def test_a_constant_grows_by_folding_no_further_than_the_budget(rows: int, folds
 def test_gather_of_what_is_not_there_is_no_reshape(indices: tuple[int, ...]) -> None:
     case = Case("beyond", "y = Gather<axis = 1>(x, beyond)", "Gather", {"beyond": ints(*indices)})
     assert [n.op for n in optimised(case.model()).nodes] == ["Gather"]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_a_resize_to_its_own_size_by_a_scale_of_more_than_one_still_moves_pixels(mode: str) -> None:
+    # Against onnx's evaluator: onnxruntime copies where the sizes are the same.
+    scales = {"s": np.array([1, 1, 1.07, 1.07], np.float32)}
+    model = from_text(f'a = Resize<mode="{mode}">(x, , s) y = Exp(a)', {"x": (1, 2, 9, 9)}, scales)
+    x = f32(1, 2, 9, 9)
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    got = pyneo.Model.load(pyneo.compile(model), allow_unsigned=True).predict(x)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    assert np.abs(got - np.exp(x)).max() > 0.1

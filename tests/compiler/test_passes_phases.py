@@ -61,6 +61,11 @@ CASES = [
     Case("many_outputs_stay", "y = ConvTranspose<strides=[2,2]>(x, many)", "ConvTranspose"),
     Case("unequal_strides_stay", "y = ConvTranspose<strides=[2,1]>(x, two3)", "ConvTranspose"),
     Case(
+        "a_size_that_is_given_stays",
+        "y = ConvTranspose<strides=[2,2], output_shape=[8,14]>(x, two3)",
+        "ConvTranspose",
+    ),
+    Case(
         "an_activation_behind",
         "c = ConvTranspose<strides=[2,2]>(x, three4, b3) y = Tanh(c)",
         "Conv+bias DepthToSpace Tanh",
@@ -82,6 +87,8 @@ CASES = [
     Case("resized_to_corners", 'y = Resize<mode="linear", coordinate_transformation_mode="align_corners">'
          "(x, , , given)", PLANES, inputs=VOLUME),
     Case("resized_unevenly", 'y = Resize<mode="linear">(x, , uneven)', PLANES, inputs=VOLUME),
+    Case("resized_within_a_box", 'y = Resize<mode="linear", keep_aspect_ratio_policy="not_larger">'
+         "(x, , , given)", "Resize", inputs=VOLUME, opset=18),
     Case("repeated", 'y = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", '
          'nearest_mode="floor">(x, , twice)', PLANES, inputs=VOLUME),
 ]  # fmt: skip

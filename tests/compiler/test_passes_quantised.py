@@ -59,6 +59,14 @@ CASES = [
 ]  # fmt: skip
 
 
+def test_rounding_one_number_leaves_it_one_number() -> None:
+    body = "o = Squeeze(x) q = QuantizeLinear(o, s, z) y = DequantizeLinear(q, s, z)"
+    model = from_text(body, {"x": (1,)}, {n: CONSTANTS[n] for n in "sz"}, ("y",), 21)
+    y = pyneo.Model.load(pyneo.compile(model), allow_unsigned=True).predict(np.array([0.12], np.float32))
+    assert y.shape == ()
+    np.testing.assert_allclose(y, 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "body", "left"), CASES, ids=[c[0] for c in CASES])
 def test_quantised(name: str, body: str, left: dict[str, int]) -> None:
     words = body.replace("(", " ").replace(")", " ").replace(",", " ").split()

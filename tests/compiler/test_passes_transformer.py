@@ -27,6 +27,8 @@ CONSTANTS = {
     "root_2_pi": num((2 / np.pi) ** 0.5),
     "cubic": num(0.044715),
     "epsilon": num(1e-5),
+    "epsilon4": np.full((1, 1, 1, 1), 1e-5, np.float32),
+    "near_half": num(0.50004),
     "gamma": f32(8),
     "beta": f32(8),
     "column": f32(3, 1),
@@ -68,6 +70,12 @@ GELU = [
     Case(
         "gelu_of_another_divisor_stays",
         f"a = Div(x, near_root2) e = Erf(a) {FACTORS['x_then_half']}",
+        "Div Erf Add Mul Mul",
+        inputs=X,
+    ),
+    Case(
+        "gelu_of_nearly_half_stays",
+        f"{ERF['div']} p = Add(e, one) q = Mul(x, p) y = Mul(q, near_half)",
         "Div Erf Add Mul Mul",
         inputs=X,
     ),
@@ -137,6 +145,12 @@ LAYER_NORM = [
         inputs=X,
     ),
     Case(
+        "norm_whose_epsilon_adds_dims_stays",
+        f"{CENTRED} {POWER} t = Add(w, epsilon4) s = Sqrt(t) n = Div(d, s) y = Exp(n)",
+        f"{WRITTEN_OUT} Exp",
+        inputs=X,
+    ),
+    Case(
         "norm_whose_means_are_over_different_axes_stays",
         f"{CENTRED} v = Pow(d, two) w = ReduceMean<axes=[1]>(v) {DEVIATION} y = Exp(n)",
         f"{WRITTEN_OUT} Exp",
@@ -190,6 +204,12 @@ RMS_NORM = [
         "another_numerator_stays",
         f"{SQUARES['pow']} {ROOT} a = Abs(x) y = Div(a, r)",
         "Pow ReduceMean Add Sqrt Abs Div",
+        inputs=X,
+    ),
+    Case(
+        "a_deviation_that_adds_dims_stays",
+        f"{SQUARES['pow']} m = ReduceMean<axes=[-1]>(s) e = Add(m, epsilon4) r = Sqrt(e) y = Div(x, r)",
+        "Pow ReduceMean Add Sqrt Div",
         inputs=X,
     ),
     Case(

@@ -251,7 +251,7 @@ def _unrepeated(v: Value) -> Value | None:
     spread = producer(merged.inputs[0], "Expand") if merged is not None else None
     split = spread.inputs[0].producer if spread is not None and spread.inputs[0] is not None else None
     x = split.inputs[0] if split is not None and split.op in ("Reshape", "Unsqueeze") else None
-    if spread is None or x is None or len(x.dims) != 4:
+    if spread is None or x is None or x.shape is None or len(x.dims) != 4:
         return None
     for whole, wide, narrow in zip(shapes_of(v), shapes_of(spread.output), shapes_of(x), strict=True):
         b, h, t, d = narrow

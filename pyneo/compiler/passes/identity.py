@@ -51,9 +51,14 @@ def _passes_through(node: Node) -> Value | None:
             if y is not None and y.shape == node.output.shape and scalar(x) == neutral:
                 return y
         return None
-    if node.op in ("Cast", "CastLike", "Expand", "Resize", "Slice", "Tile"):
-        steps = node.const(4) if node.op == "Slice" else None
-        return None if steps is not None and np.any(steps < 0) else x
+    if node.op in ("Cast", "CastLike", "Expand", "Tile"):
+        return x
+    if node.op == "Slice":
+        steps = node.const(4)
+        forward = node.input(4) is None or (steps is not None and np.all(steps > 0))
+        return x if forward else None
+    if node.op == "Resize":
+        return x if _keeps_pixels(node) else None
     if node.op in _RESHAPES:
         return x
     if node.op == "Transpose":
@@ -69,6 +74,15 @@ def _passes_through(node: Node) -> Value | None:
     if node.op in ("Concat", "Sum", "Max", "Min", "Mean"):
         return x if len(node.inputs) == 1 else None
     return None
+
+
+def _keeps_pixels(node: Node) -> bool:
+    """Whether a Resize to its input's shape reads every pixel where it is."""
+    mode = node.str_attr("coordinate_transformation_mode", "half_pixel")
+    if mode in ("tf_crop_and_resize", "tf_half_pixel_for_nn"):
+        return False
+    scales = node.const(2)  # 1.1 of 6 pixels are 6 pixels, but not the same
+    return node.input(2) is None or (scales is not None and bool(np.all(scales == 1)))
 
 
 def merge_reshapes(graph: Graph) -> bool:

@@ -216,7 +216,7 @@ def _grouped(norm: Node, readers: Readers) -> tuple[Value, Node] | None:
     back = readers.only(norm.output)
     if split is None or back is None or split.op not in _RESHAPES or back.op not in _RESHAPES:
         return None
-    x = split.inputs[0]
+    x = split.inputs[0] if split.is_known else None
     if x is None or back.inputs[0] is not norm.output or len(x.dims) < 3 or back.output.shape != x.shape:
         return None
     whole, grouped = [x.shape], [norm.output.shape]

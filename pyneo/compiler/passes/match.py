@@ -34,7 +34,8 @@ def scalar(v: Value | None) -> float | None:
     return float(v.const.reshape(-1)[0])
 
 
-def is_scalar(v: Value | None, wanted: float, rel: float = 1e-4) -> bool:
+def is_scalar(v: Value | None, wanted: float, rel: float = 0.0) -> bool:
+    """Whether v is that number; `rel`: to so many parts of it, for numbers that exporters write rounded."""
     found = scalar(v)
     return found is not None and abs(found - wanted) <= rel * abs(wanted)
 

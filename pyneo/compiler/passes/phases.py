@@ -41,7 +41,7 @@ def split_phases(graph: Graph) -> bool:
 def _plain(node: Node) -> bool:
     if node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"):
         return False
-    if not has_constant_bias(node):
+    if not has_constant_bias(node) or node.attrs.get("output_shape"):
         return False
     fixed = node.str_attr("auto_pad", "NOTSET") == "NOTSET" and node.int_attr("group", 1) == 1
     return fixed and all(d == 1 for d in node.ints_attr("dilations") or [])
@@ -131,6 +131,8 @@ def split_volumes(graph: Graph) -> bool:
         if node.str_attr("mode", "nearest") not in ("nearest", "linear") or node.int_attr("antialias", 0):
             continue
         if node.str_attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+            continue
+        if node.str_attr("keep_aspect_ratio_policy", "stretch") != "stretch":
             continue
         n, c, d, h, w = x.dims
         depth, height, width = y.dims[2:]

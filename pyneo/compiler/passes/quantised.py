@@ -37,7 +37,7 @@ class _Rewrite:
         return v
 
     def const(self, what: str, array: np.ndarray) -> Value:
-        return constant(self.graph, f"{self.node.name}/{what}", np.ascontiguousarray(array, np.float32))
+        return constant(self.graph, f"{self.node.name}/{what}", np.asarray(array, np.float32, order="C"))
 
     def number(self, value: float) -> Value:
         return self.const("number", np.array(value, np.float32))

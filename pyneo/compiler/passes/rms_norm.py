@@ -22,6 +22,8 @@ def find_rms_norm(graph: Graph) -> bool:
             continue
         x, axis, epsilon = found
         width = x.dims[axis:]
+        if last.output.shape != x.shape:
+            continue  # epsilon has more axes than x
         if x.shape is None or any(not isinstance(d, int) for d in x.shape[axis:]):
             continue
         gamma = np.ones(width, np.float32)

@@ -181,7 +181,8 @@ def _infer_node(node: Node, s: Sampling) -> None:
         _leave_open(node, s)
         return
     samples = [s.of(v) for v in operands]
-    if node.op == "Squeeze" and node.input(1) is None and any(_may_be_one(d, s) for d in operands[0].shape or ()):
+    dims = operands[0].shape if operands else None
+    if node.op == "Squeeze" and node.input(1) is None and any(_may_be_one(d, s) for d in dims or ()):
         _leave_open(node, s)
         return
     # Operands that no symbol changes are inferred once, and what shapes say of them is true for all sizes.

@@ -12,6 +12,9 @@ from pyneo.compiler.ir.graph import DType, Graph, Node, Value
 from pyneo.compiler.passes.attention import guarded
 from pyneo.compiler.passes.match import Readers, constant, is_scalar, producer, scalar, split_const
 
+# Exporters write the irrational constants of GELU in five digits and more.
+_ROUNDED = 2e-5
+
 
 def find_gelu(graph: Graph) -> bool:
     """x * 0.5 * (1 + erf(x / sqrt 2)) in any order of its factors, and the tanh form: one Gelu."""
@@ -78,7 +81,7 @@ def _erf_argument(erf: Node) -> Value | None:
     if operands is None or (scale.op == "Div" and scale.inputs[1] is operands[0]):
         return None
     wanted = math.sqrt(2) if scale.op == "Div" else math.sqrt(0.5)
-    return operands[0] if is_scalar(operands[1], wanted) else None
+    return operands[0] if is_scalar(operands[1], wanted, _ROUNDED) else None
 
 
 def _tanh_argument(tanh: Node) -> Value | None:
@@ -87,7 +90,7 @@ def _tanh_argument(tanh: Node) -> Value | None:
     if outer is None:
         return None
     operands = split_const(outer)
-    if operands is None or not is_scalar(operands[1], math.sqrt(2 / math.pi)):
+    if operands is None or not is_scalar(operands[1], math.sqrt(2 / math.pi), _ROUNDED):
         return None
     plus = producer(operands[0], "Add")
     if plus is None or plus.attrs:
@@ -97,7 +100,7 @@ def _tanh_argument(tanh: Node) -> Value | None:
         if scaled is None or x is None:
             continue
         factors = split_const(scaled)
-        if factors is None or not is_scalar(factors[1], 0.044715) or not _is_cube(factors[0], x):
+        if factors is None or not is_scalar(factors[1], 0.044715, _ROUNDED) or not _is_cube(factors[0], x):
             continue
         return x
     return None
@@ -131,7 +134,7 @@ def find_layer_norm(graph: Graph) -> bool:
         ):
             continue
         found = _centred_over_deviation(node)
-        if found is None:
+        if found is None or found[0].shape != node.output.shape:
             continue
         x, axis, epsilon = found
         if x.shape is None or any(not isinstance(d, int) for d in x.shape[axis:]):
