@@ -50,16 +50,20 @@ int64_t copy_plane(const Geometry& g, int64_t rows, int64_t cols) {
 }
 
 // Copies the input rows and columns from (top, left) on, zero outside the image.
-void copy_padded(const Geometry& g, const float* x, int64_t top, int64_t left, int64_t rows, int64_t cols,
-                 int64_t in_plane, int64_t plane, float* to) {
+void copy_padded(const Direct& s, const DirectOperands& o, int64_t top, int64_t left, int64_t rows, int64_t cols, int64_t plane,
+                 float* to) {
+  const Geometry& g = s.g;
   const int64_t e = g.block();
   const int64_t lo = left < 0 ? (-left < cols ? -left : cols) : 0;
   int64_t hi = g.in_w - left < cols ? g.in_w - left : cols;
   if (hi < lo) hi = lo;
-  for (int64_t b = 0; b < g.blocks(); ++b, x += in_plane * e, to += plane) {
+  for (int64_t b = 0; b < g.blocks(); ++b, to += plane) {
+    const int64_t tap = b % g.taps;
+    const bool beyond = tap < o.first_tap || tap >= o.end_tap;
+    const float* x = o.x + (b / g.taps * s.in_plane + (beyond ? 0 : tap - o.first_tap) * s.tap_plane) * e;
     float* row = to;
     for (int64_t r = top; r < top + rows; ++r, row += cols * e) {
-      const bool outside = r < 0 || r >= g.in_h;
+      const bool outside = beyond || r < 0 || r >= g.in_h;
       const int64_t from = outside ? cols : lo, until = outside ? cols : hi;
       __builtin_memset(row, 0, static_cast<size_t>(from * e) * sizeof(float));
       __builtin_memcpy(row + from * e, x + (r * g.in_w + left + from) * e * !outside,
@@ -118,11 +122,11 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
   const float* x = o.x;
   int64_t pitch = g.in_w * e;
   walk.a_step = s.in_plane * e;
-  if (g.padded()) {
+  if (g.copied()) {
     const int64_t rows = input_rows(g, band.rows), cols = input_cols(g, band.cols);
     pitch = cols * e;
     walk.a_step = copy_plane(g, rows, cols);
-    copy_padded(g, o.x, top, left, rows, cols, s.in_plane, walk.a_step, scratch);
+    copy_padded(s, o, top, left, rows, cols, walk.a_step, scratch);
     x = scratch;
   } else {
     x += top * pitch + left * e;
@@ -147,7 +151,7 @@ PN_COLD void plan_direct(int64_t l2_bytes, int vecs, Direct* s) {
   Walk& k = s->walk;
   if (g.blocked_in) {
     k = Walk{g.blocks(), 0, g.kernel_h, 0, g.kernel_w, g.dilation_w * kVec,
-             kVec, g.channels - (g.blocks() - 1) * kVec, g.stride_w * kVec, 0};
+             g.lanes, g.channels - (g.blocks() - 1) * g.lanes, g.stride_w * kVec, 0};
   } else if (g.dilation_w == 1) {
     k = Walk{g.channels, 0, g.kernel_h, 0, 1, 0, g.kernel_w, g.kernel_w, g.stride_w, 0};
   } else {
@@ -180,7 +184,7 @@ PN_COLD void plan_direct(int64_t l2_bytes, int vecs, Direct* s) {
 
 int64_t direct_scratch_bytes(const Direct& s) {
   const Geometry& g = s.g;
-  if (!g.padded()) return 0;
+  if (!g.copied()) return 0;
   // A band is never larger than `band` units, however many threads divide them.
   const int64_t rows = g.out_h == 1 ? 1 : s.band * s.tiles.rows;
   const int64_t cols = g.out_h == 1 ? s.band * ceil_div(g.out_w, s.tiles.across) : g.out_w;
@@ -188,15 +192,15 @@ int64_t direct_scratch_bytes(const Direct& s) {
 }
 
 PN_COLD void pack_direct(const Geometry& g, int vecs, const float* w, const FilterSteps& steps, float* to) {
-  const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
+  const int64_t own = g.channels / g.taps / g.merged, own_filters = g.filters / g.merged;  // of the model's group
   for (int64_t n = 0; n < g.groups; ++n, w += steps.group) {
     for (int64_t p = 0; p < panel_count(g, vecs); ++p) {
       const Panel panel = panel_at(g, vecs, p);
       const int64_t f0 = panel.first, width = panel.vecs * kVec, live = g.filters - f0 < width ? g.filters - f0 : width;
-      for (int64_t c0 = 0; c0 < g.channels; c0 += g.block()) {
-        const int64_t c1 = c0 + g.block() < g.channels ? c0 + g.block() : g.channels;
+      for (int64_t b = 0; b < g.blocks(); ++b) {
+        const int64_t c0 = b / g.taps * g.lanes, left = g.channels / g.taps - c0, c1 = c0 + (left < g.lanes ? left : g.lanes);
         for (int64_t i = 0; i < g.kernel_h * g.kernel_w; ++i) {
-          const float* tap = w + i / g.kernel_w * steps.row + i % g.kernel_w * steps.col;
+          const float* tap = w + b % g.taps * steps.tap + i / g.kernel_w * steps.row + i % g.kernel_w * steps.col;
           for (int64_t c = c0; c < c1; ++c, to += width) {
             for (int64_t f = 0; f < live; ++f) {
               if ((f0 + f) / own_filters == c / own) to[f] = tap[(f0 + f) * steps.filter + c % own * steps.channel];
@@ -223,20 +227,21 @@ void run_direct(const Direct& s, const DirectOperands& all, RunContext& c) {
   const int64_t most = g.out_h > 1 ? ceil_div(s.units, kTaskUnits) : ceil_div(g.out_w, kTaskPixels);
   if (threads > 1 && bands < wanted) {
     if (bands < most) bands = wanted < most ? wanted : most;
-    splits = ceil_div(g.padded() ? ceil_div(threads, images) : wanted, bands);
+    splits = ceil_div(g.copied() ? ceil_div(threads, images) : wanted, bands);
     // The first panel of a range has not been fetched ahead: ranges of several, while there are enough for all.
     const int64_t ranges = g.filters / kTaskFilters > threads ? g.filters / kTaskFilters : threads;
     if (splits > ranges) splits = ranges;
     if (splits > panels) splits = panels;
   }
-  const int64_t in_group = g.blocks() * g.block() * s.in_plane;
+  const int64_t in_group = g.blocks() / g.taps * g.block() * s.in_plane;
   const int64_t out_group = (g.blocked_out ? round_up(g.filters, kVec) : g.filters) * s.out_plane;
   pool.run(images * bands * splits, [&](int64_t task, int thread) {
     const int64_t split = task % splits, band = task / splits % bands, image = task / splits / bands;
     const int64_t group = image % g.groups;
     const DirectOperands o{all.x + image * in_group, all.w + group * g.group_floats(),
                      all.bias != nullptr ? all.bias + group * g.filters : nullptr,
-                     all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group};
+                     all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group,
+                     all.first_tap, all.end_tap};
     run_band(s, o, band_at(s, bands, band), tile_begin(panels, splits, split), tile_begin(panels, splits, split + 1),
              reinterpret_cast<float*>(c.thread_scratch + thread * c.thread_stride));
   });
@@ -264,7 +269,7 @@ PN_COLD double direct_cost(const Direct& s) {
   const double images = static_cast<double>(g.batch * g.groups);
   const double in_bytes = images * static_cast<double>(g.channels * g.in_h * g.in_w * 4);
   const double out_bytes = images * static_cast<double>(g.filters * g.out_h * g.out_w * 4);
-  us += (in_bytes * (g.padded() ? 2 : 1) + out_bytes) * 2.5e-5;
+  us += (in_bytes * (g.copied() ? 2 : 1) + out_bytes) * 2.5e-5;
   us += static_cast<double>(g.groups * g.group_floats()) * 4 * static_cast<double>(ceil_div(s.units, s.band)) * 1e-5;
   if (!g.blocked_out) us += out_bytes * 8e-4;
   if (!s.epilogue.direct) us += out_bytes * 1e-4;

@@ -17,6 +17,7 @@ struct Direct {
   Geometry g;
   Epilogue epilogue;
   int64_t in_plane;        // pixels from one channel or block of x to the next
+  int64_t tap_plane;       // pixels from what one tap meets to what the next does
   // Where outputs lie, in pixels: size of an output plane, steps between output rows and columns, the first.
   int64_t out_plane, out_row, out_step, out_first;
   // Set by plan_direct.
@@ -30,11 +31,13 @@ struct Direct {
 struct DirectOperands {
   const float *x, *w, *bias, *z;
   float* y;
+  int64_t first_tap = 0, end_tap = 1;  // those that meet the image; x is what the first meets
 };
 
 // Dense planes of the geometry's size.
 static inline void set_dense(Direct* d) {
   d->in_plane = d->g.in_h * d->g.in_w;
+  d->tap_plane = 0;
   d->out_plane = d->g.out_h * d->g.out_w;
   d->out_row = d->g.out_w;
   d->out_step = 1;
@@ -45,9 +48,9 @@ void plan_direct(int64_t l2_bytes, int vecs, Direct* d);
 int64_t direct_scratch_bytes(const Direct& d);  // for each thread
 // Weights of all groups into `to` (zeroed), each group [panel][channel block][kernel row][kernel
 // column][channel][filter], channels one by one if the input is plain: the order in which Walk reduces. `w` has
-// filter f, channel c, tap (i, j) of a group at w[f * filter + c * channel + i * row + j * col].
+// filter f, channel c, slice k, tap (i, j) of a group at w[f * filter + c * channel + k * tap + i * row + j * col].
 struct FilterSteps {
-  int64_t group, filter, channel, row, col;
+  int64_t group, filter, channel, row, col, tap = 0;
 };
 void pack_direct(const Geometry& g, int vecs, const float* w, const FilterSteps& steps, float* to);
 void run_direct(const Direct& d, const DirectOperands& o, RunContext& c);

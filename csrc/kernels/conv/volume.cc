@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Conv over three spatial axes, float32: each slice of the output is a sum of convolutions over two axes, one for
-// each slice of the kernel that meets the image.
+// Conv over three spatial axes, float32: each slice of the output is a convolution over two axes of all the slices
+// that the kernel meets. Where channels end within a block and blocks are several, it is a sum of convolutions, one for
+// each slice of the kernel.
 #include "kernels/conv/direct.h"
 
 namespace pyneo {
@@ -9,15 +10,20 @@ namespace PN_TIER {
 namespace {
 
 struct State {
-  Direct slice;     // of one image
+  Direct slice;     // of one image: of g.taps slices of the kernel, which is all of them or one
   int64_t batch, in_d, out_d, kernel_d, stride_d, dilation_d, pad_d;
   Activation act, post;
+  bool whole;
 
   int64_t tap_floats() const { return slice.g.groups * slice.g.group_floats(); }
-  // Input slice of kernel slice k for output slice d, or -1.
-  int64_t input_of(int64_t d, int64_t k) const {
-    const int64_t i = d * stride_d + k * dilation_d - pad_d;
-    return i < in_d ? i : -1;
+  // Slices of the kernel that meet the image for output slice d.
+  int64_t first_of(int64_t d) const {
+    const int64_t before = pad_d - d * stride_d;
+    return before > 0 ? ceil_div(before, dilation_d) : 0;
+  }
+  int64_t end_of(int64_t d) const {
+    const int64_t left = in_d + pad_d - d * stride_d, end = left > 0 ? ceil_div(left, dilation_d) : 0;
+    return end < kernel_d ? end : kernel_d;
   }
 };
 
@@ -33,11 +39,18 @@ PN_COLD bool read(const KernelQuery& q, State* s) {
   d.g = plane_geometry(q, w, 1, c.groups, c.channels, c.filters);
   set_end_padding(&d.g);
   set_dense(&d);
+  d.tap_plane = d.in_plane * w.dilation[0];
   d.in_plane *= w.in[0];
   d.out_plane *= w.out[0];
   merge_rows(&d.g);
   d.out_row = d.g.out_w;
   d.epilogue = Epilogue{{}, {}, true};
+  if (!d.g.blocked_in || d.g.channels < kVec || d.g.channels % kVec == 0) {
+    if (d.g.blocked_in && d.g.channels < kVec) d.g.lanes = d.g.channels;
+    d.g.taps = w.kernel[0];
+    d.g.channels *= d.g.taps;
+    d.epilogue.read(q.attrs, "Conv");
+  }
   plan_direct(q.target->l2_bytes, kTileVecs, &d);
   s->batch = c.batch;
   s->in_d = w.in[0];
@@ -50,6 +63,7 @@ PN_COLD bool read(const KernelQuery& q, State* s) {
   e.read(q.attrs, "Conv");
   s->act = e.act;
   s->post = e.post;
+  s->whole = d.g.taps == s->kernel_d;
   return true;
 }
 
@@ -58,9 +72,7 @@ PN_COLD bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
   if (!accepts_operands(q, blocked_in, blocked_out) || !read(q, &s) || !accepts_groups(s.slice.g)) return false;
   if (s.out_d > 4096 || s.kernel_d > 4096) return false;
   for (int64_t d = 0; d < s.out_d; ++d) {  // a slice of padding alone is left to the reference
-    int64_t met = 0;
-    for (int64_t k = 0; k < s.kernel_d; ++k) met += s.input_of(d, k) >= 0;
-    if (met == 0) return false;
+    if (s.first_of(d) >= s.end_of(d)) return false;
   }
   return true;
 }
@@ -81,16 +93,16 @@ PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
 PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   State s;
   read(q, &s);
-  return s.kernel_d * s.tap_floats() * 4;
+  return s.kernel_d / s.slice.g.taps * s.tap_floats() * 4;
 }
 
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   State s;
   read(q, &s);
   const Geometry& g = s.slice.g;
-  const int64_t plane = g.kernel_h * g.kernel_w, channel = s.kernel_d * plane, filter = g.channels * channel;
-  const FilterSteps steps{g.filters * filter, filter, channel, g.kernel_w, 1};
-  for (int64_t k = 0; k < s.kernel_d; ++k) {
+  const int64_t plane = g.kernel_h * g.kernel_w, channel = s.kernel_d * plane, filter = g.channels / g.taps * channel;
+  const FilterSteps steps{g.filters * filter, filter, channel, g.kernel_w, 1, plane};
+  for (int64_t k = 0; k < s.kernel_d / g.taps; ++k) {
     pack_direct(g, kTileVecs, static_cast<const float*>(plain) + k * plane, steps, static_cast<float*>(packed) + k * s.tap_floats());
   }
 }
@@ -99,26 +111,30 @@ Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const Geometry& g = s.slice.g;
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
-  const int64_t channels = round_up(g.groups * g.filters, kVec);
-  const int64_t in_image = (g.blocked_in ? round_up(g.groups * g.channels, kVec) : g.groups * g.channels) * s.slice.in_plane;
+  const int64_t channels = round_up(g.groups * g.filters, kVec), own = g.groups * (g.channels / g.taps);
+  const int64_t in_image = (g.blocked_in ? round_up(own, kVec) : own) * s.slice.in_plane;
   for (int64_t n = 0; n < s.batch; ++n) {
     for (int64_t d = 0; d < s.out_d; ++d) {
       const int64_t at = n * channels * s.slice.out_plane + d * g.out_h * g.out_w * kVec;
+      const float *z = c.has(3) ? in(3) + at : nullptr, *sum = nullptr;
       float* y = c.out[0]->as<float>() + at;
-      const float* sum = nullptr;
-      for (int64_t k = 0; k < s.kernel_d; ++k) {
-        const int64_t i = s.input_of(d, k);
-        if (i < 0) continue;
-        const float* x = in(0) + n * in_image + i * g.in_h * g.in_w * g.block();
-        run_direct(s.slice, {x, in(1) + k * s.tap_floats(), sum == nullptr ? in(2) : nullptr, sum, y}, c);
+      const int64_t first = s.first_of(d), end = s.end_of(d);
+      const auto slice = [&](int64_t k) {  // of the input, seen from kernel slice k
+        return in(0) + n * in_image + (d * s.stride_d + k * s.dilation_d - s.pad_d) * g.in_h * g.in_w * g.block();
+      };
+      if (s.whole) {
+        run_direct(s.slice, {slice(first), in(1), in(2), z, y, first, end}, c);
+        continue;
+      }
+      for (int64_t k = first; k < end; ++k) {
+        run_direct(s.slice, {slice(k), in(1) + k * s.tap_floats(), sum == nullptr ? in(2) : nullptr, sum, y}, c);
         sum = y;
       }
-      if (s.act.kind == Act::kNone && s.post.kind == Act::kNone && !c.has(3)) continue;
-      const float* z = c.has(3) ? in(3) + at : nullptr;
+      if (s.act.kind == Act::kNone && s.post.kind == Act::kNone && z == nullptr) continue;
       const int64_t size = g.out_h * g.out_w * kVec;
       c.pool->run(channels / kVec, [&](int64_t block, int) {
-        const int64_t first = block * s.slice.out_plane * kVec;
-        finish_rows(s.act, z != nullptr ? z + first : nullptr, s.post, y + first, size);
+        const int64_t from = block * s.slice.out_plane * kVec;
+        finish_rows(s.act, z != nullptr ? z + from : nullptr, s.post, y + from, size);
       });
     }
   }
@@ -128,7 +144,7 @@ Status run(const void* state, RunContext& c) {
 PN_COLD float cost(const KernelQuery& q) {
   State s;
   read(q, &s);
-  return static_cast<float>(direct_cost(s.slice) * static_cast<double>(s.batch * s.out_d * s.kernel_d));
+  return static_cast<float>(direct_cost(s.slice) * static_cast<double>(s.batch * s.out_d * (s.kernel_d / s.slice.g.taps)));
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ from pyneo.compiler.passes.phases import split_phases, split_volumes
 from pyneo.compiler.passes.projections import split_products
 from pyneo.compiler.passes.pyramid import merge_pointwise, mix_before_resize
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
-from pyneo.compiler.passes.reductions import drop_expands, write_out_reductions
+from pyneo.compiler.passes.reductions import write_out_reductions
 from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
 from pyneo.compiler.passes.tokens import images_to_tokens, tokens_to_images
@@ -71,7 +71,6 @@ PASSES: list[Pass] = [
     merge_reshapes,
     merge_transposes,
     share_equal_nodes,
-    drop_expands,
     write_out_reductions,
     fold_pads,
     crop_kernels,

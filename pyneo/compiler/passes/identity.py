@@ -8,7 +8,10 @@ import numpy as np
 from pyneo.compiler.ir.graph import Graph, Node, Value
 from pyneo.compiler.passes.match import Readers, constant, gathered, producer, scalar, shapes_of
 
-_BROADCASTING = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Where"}
+_BROADCASTING = {
+    "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "And", "Or", "Xor",
+    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+}  # fmt: skip
 _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 
 

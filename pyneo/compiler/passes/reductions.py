@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reductions that are others with something around them; expansions that broadcasting does by itself."""
+"""Reductions that are others with something around them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from pyneo.compiler.ir.graph import Dim, DType, Graph, Node, Value
-from pyneo.compiler.passes.match import constant, producer
-
-_BROADCASTING = {
-    "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "And", "Or", "Xor",
-    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
-}  # fmt: skip
+from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.passes.match import constant
 
 
 def write_out_reductions(graph: Graph) -> bool:
@@ -59,32 +52,3 @@ def _written_out(graph: Graph, node: Node, x: Value) -> list[Node]:
         shape = constant(graph, f"{node.name}/shape", np.array(node.output.dims, np.int64))
         emit("Reshape", whole, shape, out=node.output)
     return made
-
-
-def drop_expands(graph: Graph) -> bool:
-    """An element-wise operator reads what an Expand repeats, where its result has the same shape without."""
-    changed = False
-    for node in graph.nodes:
-        if node.op not in _BROADCASTING or not node.is_known:
-            continue
-        for i, v in enumerate(node.inputs):
-            expand = producer(v, "Expand")
-            if expand is None:
-                continue
-            inputs = [*node.inputs[:i], expand.inputs[0], *node.inputs[i + 1 :]]
-            shapes = [u.shape for u in inputs if u is not None and u.shape is not None]
-            if _broadcast(shapes) == node.output.shape:
-                node.inputs = inputs
-                changed = True
-    return changed
-
-
-def _broadcast(shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
-    rank = max(len(s) for s in shapes)
-    dims: list[Dim] = [1] * rank
-    for shape in shapes:
-        for k, d in enumerate(shape, rank - len(shape)):
-            if d != 1 and dims[k] not in (1, d):
-                return None
-            dims[k] = d if d != 1 else dims[k]
-    return tuple(dims)
