@@ -103,6 +103,18 @@ SHAPES: dict[str, tuple] = {
     "3-D, pointwise": (2, 24, (3, 4, 5), 40, (1, 1, 1), {}),
     "3-D, along one axis": (1, 32, (6, 5, 5), 16, (3, 1, 1), {"pads": [1, 0, 0, 1, 0, 0]}),
     "3-D, groups": (1, 32, (3, 6, 6), 64, (3, 3, 3), {"group": 2, "pads": [1, 1, 1, 1, 1, 1]}),
+    "3-D, part of a block": (2, 5, (4, 9, 16), 16, (3, 3, 3), {"pads": [2, 1, 1, 1, 1, 1]}),
+    "3-D, first layer, dilated": (
+        1,
+        2,
+        (6, 9, 8),
+        8,
+        (3, 2, 3),
+        {"dilations": [2, 1, 2], "pads": [3, 0, 1, 2, 0, 1]},
+    ),
+    "3-D, slice by slice": (2, 16, (3, 6, 7), 24, (1, 3, 3), {"pads": [0, 0, 1, 0, 0, 1]}),
+    "3-D, whole blocks": (1, 16, (4, 7, 6), 40, (3, 1, 3), {"pads": [1, 0, 1, 1, 0, 1]}),
+    "3-D, no padding, many blocks": (1, 48, (4, 5, 6), 33, (2, 2, 2), {"strides": [2, 1, 1]}),
     "3-D, first layer": (
         1,
         3,
@@ -167,6 +179,9 @@ def test_conv_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
         "first layer",
         "groups of whole blocks",
         "3-D",
+        "3-D, first layer, dilated",
+        "3-D, slice by slice",
+        "3-D, no padding, many blocks",
     ],
 )
 def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier: str) -> None:

@@ -57,13 +57,12 @@ void copy_padded(const Direct& s, const DirectOperands& o, int64_t top, int64_t 
   const int64_t lo = left < 0 ? (-left < cols ? -left : cols) : 0;
   int64_t hi = g.in_w - left < cols ? g.in_w - left : cols;
   if (hi < lo) hi = lo;
-  for (int64_t b = 0; b < g.blocks(); ++b, to += plane) {
-    const int64_t tap = b % g.taps;
-    const bool beyond = tap < o.first_tap || tap >= o.end_tap;
-    const float* x = o.x + (b / g.taps * s.in_plane + (beyond ? 0 : tap - o.first_tap) * s.tap_plane) * e;
+  const int64_t own = g.blocks() / g.taps;
+  for (int64_t b = 0; b < own * (o.end_tap - o.first_tap); ++b, to += plane) {
+    const float* x = o.x + (b % own * s.in_plane + b / own * s.tap_plane) * e;
     float* row = to;
     for (int64_t r = top; r < top + rows; ++r, row += cols * e) {
-      const bool outside = beyond || r < 0 || r >= g.in_h;
+      const bool outside = r < 0 || r >= g.in_h;
       const int64_t from = outside ? cols : lo, until = outside ? cols : hi;
       __builtin_memset(row, 0, static_cast<size_t>(from * e) * sizeof(float));
       __builtin_memcpy(row + from * e, x + (r * g.in_w + left + from) * e * !outside,
@@ -80,7 +79,8 @@ void run_panel(const Direct& s, const DirectOperands& o, const Band& band, const
   const Geometry& g = s.g;
   const int vecs = panel.vecs;
   const int64_t filter = panel.first, plane = s.out_plane, width = vecs * kVec;
-  const float *w = o.w + filter * g.depth(), *next = w + width * g.depth(), *const end = next + fetch;
+  const int64_t skipped = o.first_tap * (g.depth() / g.taps) * width;
+  const float *w = o.w + filter * g.depth() + skipped, *next = w - skipped + width * g.depth(), *const end = next + fetch;
   const int64_t lane = g.blocked_out ? 1 : plane, pixel = g.blocked_out ? kVec : 1;
   const int64_t filters = g.filters - filter < width ? g.filters - filter : width;
   alignas(64) float bias[kWidePanel];
@@ -122,6 +122,7 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
   const float* x = o.x;
   int64_t pitch = g.in_w * e;
   walk.a_step = s.in_plane * e;
+  walk.a_count = walk.a_count / g.taps * (o.end_tap - o.first_tap);
   if (g.copied()) {
     const int64_t rows = input_rows(g, band.rows), cols = input_cols(g, band.cols);
     pitch = cols * e;
@@ -151,7 +152,7 @@ PN_COLD void plan_direct(int64_t l2_bytes, int vecs, Direct* s) {
   Walk& k = s->walk;
   if (g.blocked_in) {
     k = Walk{g.blocks(), 0, g.kernel_h, 0, g.kernel_w, g.dilation_w * kVec,
-             g.lanes, g.channels - (g.blocks() - 1) * g.lanes, g.stride_w * kVec, 0};
+             kVec, g.channels - (g.blocks() - 1) * kVec, g.stride_w * kVec, 0};
   } else if (g.dilation_w == 1) {
     k = Walk{g.channels, 0, g.kernel_h, 0, 1, 0, g.kernel_w, g.kernel_w, g.stride_w, 0};
   } else {
@@ -192,18 +193,18 @@ int64_t direct_scratch_bytes(const Direct& s) {
 }
 
 PN_COLD void pack_direct(const Geometry& g, int vecs, const float* w, const FilterSteps& steps, float* to) {
-  const int64_t own = g.channels / g.taps / g.merged, own_filters = g.filters / g.merged;  // of the model's group
+  const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
   for (int64_t n = 0; n < g.groups; ++n, w += steps.group) {
     for (int64_t p = 0; p < panel_count(g, vecs); ++p) {
       const Panel panel = panel_at(g, vecs, p);
       const int64_t f0 = panel.first, width = panel.vecs * kVec, live = g.filters - f0 < width ? g.filters - f0 : width;
-      for (int64_t b = 0; b < g.blocks(); ++b) {
-        const int64_t c0 = b / g.taps * g.lanes, left = g.channels / g.taps - c0, c1 = c0 + (left < g.lanes ? left : g.lanes);
+      for (int64_t c0 = 0; c0 < g.channels; c0 += g.block()) {
+        const int64_t c1 = c0 + g.block() < g.channels ? c0 + g.block() : g.channels, in_tap = g.channels / g.taps;
         for (int64_t i = 0; i < g.kernel_h * g.kernel_w; ++i) {
-          const float* tap = w + b % g.taps * steps.tap + i / g.kernel_w * steps.row + i % g.kernel_w * steps.col;
+          const float* tap = w + c0 / in_tap * steps.tap + i / g.kernel_w * steps.row + i % g.kernel_w * steps.col;
           for (int64_t c = c0; c < c1; ++c, to += width) {
             for (int64_t f = 0; f < live; ++f) {
-              if ((f0 + f) / own_filters == c / own) to[f] = tap[(f0 + f) * steps.filter + c % own * steps.channel];
+              if ((f0 + f) / own_filters == c / own) to[f] = tap[(f0 + f) * steps.filter + c % own % in_tap * steps.channel];
             }
           }
         }

@@ -38,7 +38,7 @@ PN_COLD Geometry plane_geometry(const KernelQuery& q, const Window& w, int64_t b
                   at(w.in, 1), w.in[x], at(w.out, 1), w.out[x],
                   at(w.kernel, 1), w.kernel[x], at(w.stride, 1), w.stride[x],
                   at(w.dilation, 1), w.dilation[x], at(w.pad_begin, 0), w.pad_begin[x], 0, 0,
-                  q.in[0]->layout == kBlocked, q.out[0]->layout == kBlocked, 1, 1, q.in[0]->layout == kBlocked ? kVec : 1};
+                  q.in[0]->layout == kBlocked, q.out[0]->layout == kBlocked, 1, 1};
 }
 
 // Groups of fewer channels than a block become one that fills it: the filters of one have zeros for the channels of

@@ -19,12 +19,12 @@ struct Geometry {
   int64_t end_h, end_w;                      // padding behind
   bool blocked_in, blocked_out;
   int64_t merged;                            // the model's groups in one of these
-  // Slices of a kernel over three axes in one reduction. Each counts as channels of its own: those of a block once for
-  // each slice. `lanes` of a block are channels.
-  int64_t taps, lanes;
+  // Slices of a kernel over three axes in one reduction, on a plain image. Each counts as channels of its own, behind
+  // those of the slice before.
+  int64_t taps;
 
   int64_t block() const { return blocked_in ? kVec : 1; }             // channels side by side in x
-  int64_t blocks() const { return ceil_div(channels, lanes); }        // of a group
+  int64_t blocks() const { return ceil_div(channels, block()); }      // of a group
   bool padded() const { return pad_h > 0 || pad_w > 0 || end_h > 0 || end_w > 0; }
   bool copied() const { return padded() || taps > 1; }
   int64_t depth() const { return channels * kernel_h * kernel_w; }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Conv over three spatial axes, float32: each slice of the output is a convolution over two axes of all the slices
-// that the kernel meets. Where channels end within a block and blocks are several, it is a sum of convolutions, one for
-// each slice of the kernel.
+// Conv over three spatial axes, float32: each slice of the output is a sum of convolutions over two axes, one for
+// each slice of the kernel that meets the image. Of a plain image with few channels it is one convolution of all these
+// slices.
 #include "kernels/conv/direct.h"
 
 namespace pyneo {
 namespace PN_TIER {
 namespace {
+
+constexpr int64_t kShortDepth = 80;  // of one slice
 
 struct State {
   Direct slice;     // of one image: of g.taps slices of the kernel, which is all of them or one
@@ -16,14 +18,13 @@ struct State {
   bool whole;
 
   int64_t tap_floats() const { return slice.g.groups * slice.g.group_floats(); }
-  // Slices of the kernel that meet the image for output slice d.
-  int64_t first_of(int64_t d) const {
-    const int64_t before = pad_d - d * stride_d;
-    return before > 0 ? ceil_div(before, dilation_d) : 0;
-  }
-  int64_t end_of(int64_t d) const {
-    const int64_t left = in_d + pad_d - d * stride_d, end = left > 0 ? ceil_div(left, dilation_d) : 0;
-    return end < kernel_d ? end : kernel_d;
+  // Slices [*first, *end) of the kernel meet the image for output slice d.
+  __attribute__((noinline)) void taps_of(int64_t d, int64_t* first, int64_t* end) const {
+    int64_t i = d * stride_d - pad_d, k = 0;
+    for (; k < kernel_d && i < 0; ++k) i += dilation_d;
+    *first = k;
+    for (; k < kernel_d && i < in_d; ++k) i += dilation_d;
+    *end = k;
   }
 };
 
@@ -45,8 +46,7 @@ PN_COLD bool read(const KernelQuery& q, State* s) {
   merge_rows(&d.g);
   d.out_row = d.g.out_w;
   d.epilogue = Epilogue{{}, {}, true};
-  if (!d.g.blocked_in || d.g.channels < kVec || d.g.channels % kVec == 0) {
-    if (d.g.blocked_in && d.g.channels < kVec) d.g.lanes = d.g.channels;
+  if (w.kernel[0] == 1 || (d.g.depth() <= kShortDepth && !d.g.blocked_in)) {
     d.g.taps = w.kernel[0];
     d.g.channels *= d.g.taps;
     d.epilogue.read(q.attrs, "Conv");
@@ -72,7 +72,9 @@ PN_COLD bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
   if (!accepts_operands(q, blocked_in, blocked_out) || !read(q, &s) || !accepts_groups(s.slice.g)) return false;
   if (s.out_d > 4096 || s.kernel_d > 4096) return false;
   for (int64_t d = 0; d < s.out_d; ++d) {  // a slice of padding alone is left to the reference
-    if (s.first_of(d) >= s.end_of(d)) return false;
+    int64_t first, end;
+    s.taps_of(d, &first, &end);
+    if (first == end) return false;
   }
   return true;
 }
@@ -118,18 +120,17 @@ Status run(const void* state, RunContext& c) {
       const int64_t at = n * channels * s.slice.out_plane + d * g.out_h * g.out_w * kVec;
       const float *z = c.has(3) ? in(3) + at : nullptr, *sum = nullptr;
       float* y = c.out[0]->as<float>() + at;
-      const int64_t first = s.first_of(d), end = s.end_of(d);
-      const auto slice = [&](int64_t k) {  // of the input, seen from kernel slice k
-        return in(0) + n * in_image + (d * s.stride_d + k * s.dilation_d - s.pad_d) * g.in_h * g.in_w * g.block();
-      };
-      if (s.whole) {
-        run_direct(s.slice, {slice(first), in(1), in(2), z, y, first, end}, c);
-        continue;
-      }
-      for (int64_t k = first; k < end; ++k) {
-        run_direct(s.slice, {slice(k), in(1) + k * s.tap_floats(), sum == nullptr ? in(2) : nullptr, sum, y}, c);
+      int64_t first, end;
+      s.taps_of(d, &first, &end);
+      const int64_t at_once = s.whole ? end - first : 1;
+      for (int64_t k = first; k < end; k += at_once) {
+        const float* x = in(0) + n * in_image + (d * s.stride_d + k * s.dilation_d - s.pad_d) * g.in_h * g.in_w * g.block();
+        const int64_t packed = s.whole ? 0 : k;
+        run_direct(s.slice, {x, in(1) + packed * s.tap_floats(), sum == nullptr ? in(2) : nullptr, s.whole ? z : sum, y,
+                             k - packed, k - packed + at_once}, c);
         sum = y;
       }
+      if (s.whole) continue;
       if (s.act.kind == Act::kNone && s.post.kind == Act::kNone && z == nullptr) continue;
       const int64_t size = g.out_h * g.out_w * kVec;
       c.pool->run(channels / kVec, [&](int64_t block, int) {
