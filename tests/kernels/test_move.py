@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import BLOCK, accepting, check, each_tier
+from tests.kernels.compare import BLOCK, accepting, check, each_tier, each_wide_tier
 from tests.kernels.harness import PLAIN, Node, block_of
 
 
@@ -43,10 +43,34 @@ def test_concat_in_blocks(axis, sizes, tier):
     check(Node("Concat", parts, {"axis": axis}), "concat", tier, BLOCK, BLOCK, rtol=0, atol=0)
 
 
+# Channels of parts that begin and end within blocks, one lane and less than a block among them.
+LANES = [(5, 16), (8, 8), (1, 1, 1, 30), (24, 24), (16, 7, 9, 40), (3, 0, 50), (58, 58)]
+
+
+@each_wide_tier
+@pytest.mark.parametrize("pixels", [(1,), (3, 5), (2, 3, 50)])
+@pytest.mark.parametrize("sizes", LANES, ids=str)
+def test_concat_of_lanes(sizes, pixels, tier):
+    parts = [count(2, n, *pixels) + 1000 * i for i, n in enumerate(sizes)]
+    for axis in (1, -1 - len(pixels)):
+        check(Node("Concat", parts, {"axis": axis}), "f32_concat", tier, BLOCK, BLOCK, rtol=0, atol=0)
+
+
+@each_wide_tier
+@pytest.mark.parametrize("pixels", [(1,), (3, 5), (2, 3, 50)])
+@pytest.mark.parametrize("sizes", LANES, ids=str)
+def test_split_of_lanes(sizes, pixels, tier):
+    node = Node("Split", [count(2, sum(sizes), *pixels), np.array(sizes)], {"axis": 1})
+    check(node, "f32_split", tier, [BLOCK, PLAIN], BLOCK, outputs=len(sizes), rtol=0, atol=0)
+
+
 @each_tier
-def test_concat_of_parts_of_blocks_is_refused(tier):
-    node = Node("Concat", [count(1, 5, 2, 2), count(1, 16, 2, 2)], {"axis": 1})
-    assert not accepting(node, tier, BLOCK, BLOCK)
+def test_other_axes_and_types_keep_whole_blocks(tier):
+    wide = Node("Concat", [count(1, 5, 2, 2), count(1, 5, 2, 3)], {"axis": 3})
+    assert not [k for k in accepting(wide, tier, BLOCK, BLOCK) if k.startswith("f32_concat")]
+    mixed = Node("Concat", [count(1, 5, 2, 2), count(1, 16, 2, 2)], {"axis": 1})
+    assert not accepting(mixed, tier, [BLOCK, PLAIN], BLOCK)
+    assert "concat" not in accepting(mixed, tier, BLOCK, BLOCK)
 
 
 @each_tier
