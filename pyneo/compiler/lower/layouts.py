@@ -9,6 +9,7 @@ core's estimates; with a tuner, times measured on this machine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,7 +25,7 @@ _SWEEPS = 30
 _REFERENCE_US_PER_BYTE = 2e-3
 _REFERENCE_TIMES_KERNEL = 10.0
 _REORDER_US_PER_BYTE = 6e-5
-_MOVES = ("Reshape", "Transpose")
+_BLOCKS_PAY = 1.25  # times as fast
 # What the tuner times of a node in one pair of layouts: estimates beyond this many times the least, and
 # kernels beyond so many, are not worth a measurement.
 _TUNE_WITHIN = 6.0
@@ -122,6 +123,28 @@ def free_reorder(v: Value, block: int) -> bool:
     return pixels == 1 and dims[1] % block == 0
 
 
+def are_runs(whole: Value, parts: list[Value], axis: int) -> bool:
+    """Whether parts along `axis` are contiguous runs of the whole, in their present layouts."""
+    if any(p.layout is not whole.layout for p in parts) or math.prod(whole.dims[:axis]) != 1:
+        return False
+    if whole.layout is Layout.PLAIN:
+        return True
+    return axis == 0 or (axis == 1 and all(p.dims[1] % int(whole.layout) == 0 for p in parts))
+
+
+def _moves_nothing(node: Node) -> bool:
+    """Whether outputs are the bytes of inputs in their present layouts (lower/views.py, and the binding)."""
+    if node.op in ("Concat", "Split"):
+        wholes, parts = (
+            (node.outputs, node.inputs) if node.op == "Concat" else (node.inputs[:1], node.outputs)
+        )
+        present = [v for v in [*wholes, *parts] if v is not None]
+        axis = node.int_attr("axis", 0) % len(present[0].dims)
+        return are_runs(present[0], present[1:], axis)
+    info = core.op_info(node.op)
+    return info is not None and bool(info[0] & core.VIEW)
+
+
 def _bound(node: Node) -> bool:
     """Whether shapes alone decide what the node computes: the reference kernel does it, once."""
     outputs = [v for v in node.outputs if v is not None]
@@ -145,12 +168,10 @@ def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> 
     elif inputs:
         combos = [(block, Layout.PLAIN), *combos]
     options = []
-    info = core.op_info(node.op)
     for layout_in, layout_out in combos:
         _set_layouts(node, layout_in, layout_out)
         found = [k for k in core.kernels(node, target.native) if _packable(node, k)]
-        if info is not None and info[0] & core.VIEW and (found or layout_in is layout_out is Layout.PLAIN):
-            # The output has the input's bytes: nothing runs (lower/views.py, and the binding at run time).
+        if _moves_nothing(node) and (found or layout_in is layout_out is Layout.PLAIN):
             options.append(Option(layout_in, layout_out, found[0] if found else None, 0.0, 0.0))
         elif found and tuner is None:
             options.append(Option(layout_in, layout_out, found[0], found[0].cost_us, found[0].cost_us))
@@ -224,20 +245,19 @@ def _layout_of(picked: Mapping[Node, Option], v: Value) -> Layout:
 
 
 def _choose(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> None:
-    """Picks an option for every node: the cheapest alone, blocked where possible, then improved.
+    """Picks an option for every node: the cheapest alone, blocked where that pays, then improved.
 
-    What only moves data starts with the layout it is given: blocks on both sides of it are no gain.
+    What is as fast without blocks starts with the layout it is given: blocks on both sides are no gain.
     """
     for node in graph.nodes:
-        given = node.inputs[0] if node.op in _MOVES else None
+        options = choice.options[node]
+        rows, blocks = ([cost(o) for o in options if _blocked(o) is b] for b in (False, True))
+        if not blocks or not rows or min(rows) > _BLOCKS_PAY * min(blocks):
+            choice.picked[node] = min(options, key=lambda o: (not _blocked(o), cost(o)))
+            continue
+        given = node.input(0)
         at = Layout.PLAIN if given is None else _layout_of(choice.picked, given)
-        choice.picked[node] = min(
-            choice.options[node],
-            key=lambda o, g=given, at=at: (  # type: ignore[misc]
-                not _blocked(o) if g is None else o.layout_in is not at,
-                cost(o),
-            ),
-        )
+        choice.picked[node] = min(options, key=lambda o, at=at: (o.layout_in is not at, cost(o)))  # type: ignore[misc]
     _improve(graph, choice, cost, reorder)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pyneo.compiler import core
 from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
-from pyneo.compiler.lower.layouts import free_reorder
+from pyneo.compiler.lower.layouts import are_runs, free_reorder
 
 
 @dataclass
@@ -92,28 +92,13 @@ def _reshape(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> N
         views.gone.add(id(node))
 
 
-def _runs(whole: Value, parts: list[Value], axis: int) -> bool:
-    """Whether parts along `axis` are contiguous runs of the whole, in its layout."""
-    dims = whole.dims
-    if any(p.layout is not whole.layout for p in parts):
-        return False
-    outer = 1
-    for d in dims[:axis]:
-        outer *= d
-    if outer != 1:
-        return False
-    if whole.layout is Layout.PLAIN:
-        return True
-    return axis == 0 or (axis == 1 and all(p.dims[1] % int(whole.layout) == 0 for p in parts))
-
-
 def _split(node: Node, views: Views, outputs: set[int]) -> None:
     x = node.inputs[0]
     parts = [v for v in node.outputs if v is not None]
     if x is None or x.is_const or len(parts) != len(node.outputs):
         return
     axis = node.int_attr("axis", 0) % len(x.dims)
-    if not _runs(x, parts, axis) or any(id(p) in outputs for p in parts):
+    if not are_runs(x, parts, axis) or any(id(p) in outputs for p in parts):
         return
     at = 0
     for p in parts:
@@ -129,7 +114,7 @@ def _concat(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> No
     # An output is written as a whole, also where it is a view of the Concat's result.
     if id(views.root(y)) in outputs or len(parts) != len(node.inputs) or len(set(parts)) != len(parts):
         return
-    if not _runs(y, parts, axis):
+    if not are_runs(y, parts, axis):
         return
     roots = _whole_roots(parts, views)
     if roots is None or len(set(roots)) != len(roots) or views.root(y) in roots:
