@@ -138,6 +138,11 @@ void run_band(const Direct& s, const DirectOperands& o, const Band& band, int64_
     walk.c_step = walk.b_step;
     walk.b_count = 1;
   }
+  if (kVec == 8 && walk.c_count == 1 && walk.last == walk.lanes) {  // eight lanes are little work for three loops
+    walk.c_count = walk.a_count;
+    walk.c_step = walk.a_step;
+    walk.a_count = 1;
+  }
   walk.row = g.stride_h * pitch;
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t fetch = p + 1 < p1 ? panel_at(g, s.vecs, p + 1).vecs * kVec * g.depth() : 0;

@@ -10,65 +10,122 @@ struct Lanes {
   static constexpr int kValue = n;
 };
 
-// Lanes of one round of the loop. Few instructions beside the multiply-adds count for more than the code's size does,
-// while another hardware thread takes half of the decoders: two lanes of 24 multiply-adds, none of 28.
+// Lanes of one round of the loop. Instructions beside the multiply-adds count, while another hardware thread takes
+// half of the decoders, and so does the size of the loop: two lanes of up to 24 multiply-adds, none of 28.
+#if defined(__AVX512F__)
 template <int kVecs>
 constexpr int kRound = kVecs > kTileVecs ? 2 : 1;
+#elif defined(__AVX2__)
+template <int kVecs>
+constexpr int kRound = kVecs;
+#else
+template <int kVecs>
+constexpr int kRound = 1;
+#endif
+
+// Bytes from one pixel to the next, and the multiples that scaled addressing does not reach.
+struct Steps {
+  int64_t one, three, five;
+};
+constexpr int kReach = 6;  // pixels for an address register
+
+// What lies `lane` floats behind the q-th (of kReach) pixel from p, in all lanes of a vector; and acc += x * w. Written out
+// on x86: GCC keeps a register for every multiple of a step, chooses another operand to overwrite, copies and spills.
+#if defined(__AVX2__)
+template <int lane>
+PN_INLINE VF splat_pixel(const char* p, const Steps& s, int q) {
+  VF x;
+#define PN_FROM(address, step) \
+  asm volatile("vbroadcastss %c[at](%[p]" address "), %[x]" : [x] "=v"(x) : [p] "r"(p), [i] "r"(step), [at] "i"(lane * 4))
+  if (q == 0) PN_FROM("", s.one);
+  if (q == 1) PN_FROM(",%[i]", s.one);
+  if (q == 2) PN_FROM(",%[i],2", s.one);
+  if (q == 3) PN_FROM(",%[i]", s.three);
+  if (q == 4) PN_FROM(",%[i],4", s.one);
+  if (q == 5) PN_FROM(",%[i]", s.five);
+#undef PN_FROM
+  return x;
+}
+PN_INLINE void add_product(VF& acc, VF x, VF w) { asm volatile("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w)); }
+#else
+template <int lane>
+PN_INLINE VF splat_pixel(const char* p, const Steps& s, int q) {
+  return splat(*reinterpret_cast<const float*>(p + q * s.one + lane * 4));
+}
+PN_INLINE void add_product(VF& acc, VF x, VF w) { acc += x * w; }
+#endif
+// Hides where v comes from: compilers would keep multiples of it, or work it out anew behind a loop.
+template <typename T>
+PN_INLINE void keep(T& v) { asm("" : "+r"(v)); }
 
 template <int kRows, int kCols, int kVecs>
 __attribute__((noinline)) void tile(const Walk& walk, const float* x, const float* w, const Finish& f, float* y, const float* z) {
-  // A pointer for every third pixel: the two between are reached by scaled addressing, so that a
-  // tile needs 5 address registers and not 14.
-  constexpr int kBases = (kCols + 2) / 3, kPixels = kRows * kCols;
+  constexpr int kBases = (kCols + kReach - 1) / kReach, kPixels = kRows * kCols;
   VF acc[kPixels][kVecs];
   PN_UNROLL for (int p = 0; p < kPixels; ++p) {
     PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = load(f.bias + v * kVec);
   }
-  const int64_t pixel = walk.pixel * 4, row = walk.row * 4;  // bytes, lest index arithmetic be done a pixel
-  const float* ahead = f.ahead;
-  const int64_t ahead_step = kVecs > kTileVecs ? 8 : f.ahead_step;
-  for (int64_t a = 0; a < walk.a_count; ++a, x += walk.a_step) {
-    const bool last = a + 1 == walk.a_count;
-    const int64_t lanes = last ? walk.last : walk.lanes;
-    const int64_t to_next = last ? kCols * walk.pixel - a * walk.a_step : walk.a_step;
-    const float* xb = x;
-    for (int64_t b = 0; b < walk.b_count; ++b, xb += walk.b_step) {
-      const float* xc = xb;
-      for (int64_t c = 0; c < walk.c_count; ++c, xc += walk.c_step) {
-        // What the next channel block, or the next tile, reads here: a pixel a round, of each row where rounds are few, into L1.
-        const char* near = reinterpret_cast<const char*>(xc + to_next);
-        const char* base[kRows][kBases];
+  // In bytes, lest index arithmetic be done a pixel.
+  Steps pixel{walk.pixel * 4, walk.pixel * 12, walk.pixel * 20};
+  int64_t near_step = pixel.one < 64 ? 64 : pixel.one, ahead_step = (kVecs > kTileVecs ? 8 : f.ahead_step) * 4 * kRound<kVecs>;
+  keep(pixel.one), keep(pixel.three), keep(pixel.five), keep(near_step), keep(ahead_step);
+  const int64_t row = walk.row * 4;
+  // In memory, lest it be in a vector register, from where it comes only behind all multiply-adds before.
+  struct {
+    int64_t c, b, a;
+  } step{walk.c_step * 4, (walk.b_step - walk.c_count * walk.c_step) * 4, (walk.a_step - walk.b_count * walk.b_step) * 4};
+  const char *ahead = reinterpret_cast<const char*>(f.ahead), *xc = reinterpret_cast<const char*>(x);
+  // One loop for the three of the reduction: what it costs beside the lanes counts.
+  int64_t a = walk.a_count, b = walk.b_count, c = walk.c_count, lanes = walk.lanes, to_next = walk.a_step * 4;
+  const auto enter_last = [&]() __attribute__((always_inline)) {
+    lanes = walk.last;
+    to_next = (kCols * walk.pixel - (walk.a_count - 1) * walk.a_step) * 4;
+  };
+  if (a == 1) enter_last();
+  for (;;) {
+    // What the next channel block, or the next tile, reads here: a line a round, of each row where rounds are few, into L1.
+    const char* near = xc + to_next;
+    const char* base[kRows][kBases];
+    PN_UNROLL for (int r = 0; r < kRows; ++r) {
+      PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] = g == 0 ? xc + r * row : base[r][g - 1] + 2 * pixel.three;
+    }
+    const auto round = [&](auto number) __attribute__((always_inline)) {
+      constexpr int kLanes = decltype(number)::kValue;
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += ahead_step;
+      PN_UNROLL for (int r = 0; r < (kRound<kVecs> == 1 ? 1 : kRows); ++r) __builtin_prefetch(near + r * row, 0, 3);
+      near += near_step;
+      PN_UNROLL for (int u = 0; u < kLanes; ++u) {
+        VF wv[kVecs];
+        PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + (u * kVecs + v) * kVec);
         PN_UNROLL for (int r = 0; r < kRows; ++r) {
-          PN_UNROLL for (int g = 0; g < kBases; ++g) {
-            base[r][g] = reinterpret_cast<const char*>(xc + r * walk.row + 3 * g * walk.pixel);
+          PN_UNROLL for (int q = 0; q < kCols; ++q) {
+            const char* p = base[r][q / kReach];
+            const VF xv = u == 0 ? splat_pixel<0>(p, pixel, q % kReach) : splat_pixel<1>(p, pixel, q % kReach);
+            PN_UNROLL for (int v = 0; v < kVecs; ++v) add_product(acc[r * kCols + q][v], xv, wv[v]);
           }
         }
-        const auto round = [&](auto count) __attribute__((always_inline)) {
-          constexpr int kLanes = decltype(count)::kValue;
-          __builtin_prefetch(ahead, 0, 2);
-          ahead += kLanes * ahead_step;
-          PN_UNROLL for (int r = 0; r < (kRound<kVecs> == 1 ? 1 : kRows); ++r) __builtin_prefetch(near + r * row, 0, 3);
-          near += pixel;
-          PN_UNROLL for (int u = 0; u < kLanes; ++u) {
-            VF wv[kVecs];
-            PN_UNROLL for (int v = 0; v < kVecs; ++v) wv[v] = load(w + (u * kVecs + v) * kVec);
-            PN_UNROLL for (int r = 0; r < kRows; ++r) {
-              PN_UNROLL for (int q = 0; q < kCols; ++q) {
-                const VF xv = splat(*reinterpret_cast<const float*>(base[r][q / 3] + (q % 3) * pixel + u * 4));
-                PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[r * kCols + q][v] += xv * wv[v];
-              }
-            }
-          }
-          w += kLanes * kVecs * kVec;
-          PN_UNROLL for (int r = 0; r < kRows; ++r) {
-            PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += 4 * kLanes;
-          }
-        };
-        int64_t left = lanes;
-        for (; left >= kRound<kVecs>; left -= kRound<kVecs>) round(Lanes<kRound<kVecs>>());
-        if (kRound<kVecs> == 2 && left > 0) round(Lanes<1>());
       }
-    }
+      w += kLanes * kVecs * kVec;
+      PN_UNROLL for (int r = 0; r < kRows; ++r) {
+        PN_UNROLL for (int g = 0; g < kBases; ++g) base[r][g] += 4 * kLanes, keep(base[r][g]);
+      }
+      keep(w), keep(ahead), keep(near);
+    };
+    int64_t left = lanes;
+    for (; left >= kRound<kVecs>; left -= kRound<kVecs>, keep(left)) round(Lanes<kRound<kVecs>>());
+    if (kRound<kVecs> == 2 && left > 0) round(Lanes<1>());
+    asm("" : "+m"(step));
+    xc += step.c;
+    if (--c != 0) continue;
+    xc += step.b;
+    c = walk.c_count;
+    if (--b != 0) continue;
+    xc += step.a;
+    b = walk.b_count;
+    if (--a > 1) continue;
+    if (a == 0) break;
+    enter_last();
   }
   // move(accumulator, offset in y or z), the offset a step at a time: hidden from the compiler, which would multiply.
   const int64_t out_vec = f.out_vec * 4, out_pixel = f.out_pixel * 4, out_row = f.out_row * 4;
