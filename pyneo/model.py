@@ -11,11 +11,11 @@ import numpy as np
 
 from pyneo import _core
 from pyneo.errors import CompileError, Error, PackageError, TargetError
-from pyneo.inputs import DTYPES, Array, as_array, count_error, order
 from pyneo.namedtuple import NamedTuple
 from pyneo.package.source import MAX_PACKAGE_BYTES, FileSource, Source, map_file
 
 if TYPE_CHECKING:
+    from pyneo.inputs import Array
     from pyneo.package.manifest import Manifest, TensorSpec
     from pyneo.package.package import Package
     from pyneo.package.signing.counter import CounterStore
@@ -127,6 +127,8 @@ class Session:
 
     def _arrays(self, inputs: tuple[Any, ...]) -> tuple[list[Array], bool]:
         """The inputs in order as arrays, and whether they came by name."""
+        from pyneo.inputs import as_array, count_error, order
+
         by_name = len(inputs) == 1 and isinstance(inputs[0], Mapping)
         given: Sequence[Any] = order(inputs[0], self._inputs) if by_name else inputs
         if len(given) != self._n_in:
@@ -137,6 +139,8 @@ class Session:
         if out is None:
             return None
         if isinstance(out, Mapping):
+            from pyneo.inputs import order
+
             return order(out, self._outputs, "output")
         return list(out) if isinstance(out, (list, tuple)) else [out]
 
@@ -365,19 +369,19 @@ def _open(source: Any, mode: str, max_bytes: int) -> Source:
 
 
 def _infos(
-    core: list[tuple[str, int, tuple[int, ...] | None]], specs: Sequence[TensorSpec], what: str
+    core: list[tuple[str, np.dtype[Any], tuple[int, ...] | None]], specs: Sequence[TensorSpec], what: str
 ) -> list[TensorInfo]:
     """The plan's inputs or outputs, which count, with the manifest's words for dims bound at run time."""
     if [name for name, _, _ in core] != [s.name for s in specs]:
         raise PackageError(f"the manifest's {what} are not those of the plan; compile the model again")
     infos = []
     for (name, dtype, shape), spec in zip(core, specs, strict=True):
-        kind = "str" if spec.dtype == "string" else DTYPES[dtype]
+        kind = np.dtype("str") if spec.dtype == "string" else dtype
         if shape is None:  # another rank from run to run
-            infos.append(TensorInfo(name, np.dtype(kind), ("...",)))
+            infos.append(TensorInfo(name, kind, ("...",)))
             continue
         named = len(spec.shape) == len(shape)
-        if spec.dtype == "string" and dtype != _INT64:
+        if spec.dtype == "string" and dtype != np.int64:
             raise PackageError(f"{name!r} has no int64 codes for its strings; compile the model again")
         # An open dim is compared when there are rows (Call.decode).
         if spec.keys and (not shape or (shape[-1] >= 0 and shape[-1] != len(spec.keys))):
@@ -385,7 +389,7 @@ def _infos(
                 f"{name!r} has {len(spec.keys)} keys for other columns; compile the model again"
             )
         dims = tuple(spec.shape[k] if d < 0 and named else d for k, d in enumerate(shape))
-        infos.append(TensorInfo(name, np.dtype(kind), dims))
+        infos.append(TensorInfo(name, kind, dims))
     return infos
 
 
@@ -398,9 +402,6 @@ def _text(manifest: Manifest) -> Text | None:
     from pyneo.text import Text
 
     return Text(manifest.strings, inputs, outputs, keys)
-
-
-_INT64 = 7
 
 
 def _arch() -> str:

@@ -101,12 +101,12 @@ py::list tensor_infos(const std::vector<TensorInfo>& infos) {
   py::list result;
   for (const TensorInfo& t : infos) {
     if (t.tensor.rank == PN_OPEN_RANK) {
-      result.append(py::make_tuple(t.name, int{t.tensor.dtype}, py::none()));
+      result.append(py::make_tuple(t.name, t.dtype, py::none()));
       continue;
     }
     py::tuple shape(t.tensor.rank);
     for (size_t k = 0; k < t.tensor.rank; ++k) shape[k] = t.tensor.dims[k];
-    result.append(py::make_tuple(t.name, int{t.tensor.dtype}, shape));
+    result.append(py::make_tuple(t.name, t.dtype, shape));
   }
   return result;
 }

@@ -103,7 +103,6 @@ def open_package(path: str | os.PathLike[str], limit: int = MAX_PACKAGE_BYTES) -
     A symbolic link at the end of the path is refused, because what it points to can be changed by whoever
     owns the link; pass os.path.realpath(path) to follow it knowingly.
     """
-    import errno
     import stat
 
     text = os.fspath(path)
@@ -111,6 +110,8 @@ def open_package(path: str | os.PathLike[str], limit: int = MAX_PACKAGE_BYTES) -
         # O_NONBLOCK: opening a FIFO without a writer must not wait. It means nothing to a regular file.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as e:
+        import errno
+
         if e.errno == errno.ELOOP:
             raise PackageError(
                 f"{text} is a symbolic link; pass the file it points to (os.path.realpath)", "not-a-file"
