@@ -74,7 +74,7 @@ void run_part(const State& state, const Operands& o, int64_t m0, int64_t m1, int
   const Product& s = state.p;
   const int64_t blocks = ceil_div(m1 - m0, state.block_rows), parts = ceil_div(s.k, kRowDepth);
   const auto depth_begin = [&](int64_t i) { return i < parts ? tile_begin(s.k / 4, parts, i) * 4 : s.k; };
-  alignas(64) float bias[kRowPanel];
+  alignas(64) float bias[kRowTile * kRowPanel];
   PanelRun run;
   run.bias = bias;
   run.epilogue = &s.epilogue;
@@ -83,15 +83,23 @@ void run_part(const State& state, const Operands& o, int64_t m0, int64_t m1, int
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t row = m0 + tile_begin(m1 - m0, blocks, block);
     run.rows = m0 + tile_begin(m1 - m0, blocks, block + 1) - row;
-    for (int64_t p = p0; p < p1; ++p) {
+    for (int64_t p = p0, at_once = 1; p < p1; p += at_once) {
       const int64_t n0 = p * kRowPanel, at = row * s.n + n0;
+      at_once = run.rows == 1 && p + kRowTile <= p1 && n0 + kRowTile * kRowPanel <= s.n ? kRowTile : 1;
       run.live = s.n - n0 < kRowPanel ? s.n - n0 : kRowPanel;
       const int64_t width = panel_vecs(run.live) * kVec;
-      for (int64_t j = 0; j < kRowPanel; ++j) {
-        bias[j] = o.bias != nullptr && j < run.live ? s.bias_scale * o.bias[s.one_bias ? 0 : n0 + j] : 0;
+      for (int64_t j = 0; j < at_once * kRowPanel; ++j) {
+        bias[j] = o.bias != nullptr && n0 + j < s.n ? s.bias_scale * o.bias[s.one_bias ? 0 : n0 + j] : 0;
       }
       run.y = o.y + at;
       run.z = o.z != nullptr ? o.z + at : nullptr;
+      if (at_once > 1) {
+        run.a = o.a + row * s.k;
+        run.w = o.b + n0 * s.k;
+        run.k = s.k;
+        run_panels_of_row(run);
+        continue;
+      }
       for (int64_t i = 0; i < parts; ++i) {
         const int64_t k0 = depth_begin(i), k1 = depth_begin(i + 1);
         run.first = i == 0;
@@ -124,10 +132,13 @@ Status run(const void* state, RunContext& c) {
   const int64_t blocks = ceil_div(s.m, all.block_rows);
   int64_t down = blocks > 1 ? blocks : ceil_div(threads * kTasksPerThread, across);
   if (down > ceil_div(tiles, kTaskTiles)) down = ceil_div(tiles, kTaskTiles);
-  c.pool->run(across * down, [&](int64_t task, int) {
-    const int64_t p = blocks > 1 ? task % across : task / down, part = blocks > 1 ? task / across : task % down;
+  // One row takes several panels at once, where there are enough for all threads.
+  const int64_t group = s.m == 1 && across >= 2 * kRowTile * threads ? kRowTile : 1, groups = ceil_div(across, group);
+  c.pool->run(groups * down, [&](int64_t task, int) {
+    const int64_t p = (blocks > 1 ? task % groups : task / down) * group, part = blocks > 1 ? task / groups : task % down;
+    const int64_t end = p + group < across ? p + group : across;
     const auto row = [&](int64_t i) { return tile_begin(s.m, tiles, tile_begin(tiles, down, i)); };
-    run_part(all, o, row(part), row(part + 1), p, p + 1);
+    run_part(all, o, row(part), row(part + 1), p, end);
   });
   return Status::kOk;
 }

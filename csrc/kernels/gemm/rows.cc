@@ -117,7 +117,40 @@ void finish_row(const Epilogue& e, const Finish& f, const float* x, const float*
   if (!f.clamp_post) act_rows(e.post, y, n);
 }
 
+// The clamps that finish_row does. What is none runs over whole rows.
+Finish clamps_of(const Epilogue& e) {
+  Finish f;
+  e.clamps(&f);
+  f.clamp_act = f.clamp_act && e.act.kind <= Act::kClip;
+  f.clamp_post = f.clamp_post && e.post.kind <= Act::kClip;
+  return f;
+}
+
 }  // namespace
+
+void run_panels_of_row(const PanelRun& run) {
+  constexpr int kBytes = kVec * 4;
+  VF acc[kRowTile][kRowVecs];
+  PN_UNROLL for (int p = 0; p < kRowTile; ++p) {
+    PN_UNROLL for (int v = 0; v < kRowVecs; ++v) acc[p][v] = load(run.bias + (p * kRowVecs + v) * kVec);
+  }
+  const char* w = reinterpret_cast<const char*>(run.w);
+  int64_t step = run.k * kRowPanel * 4, step3 = step * 3, step5 = step * 5;
+  asm("" : "+r"(step), "+r"(step3), "+r"(step5));  // as in `tile`
+  for (int64_t k = 0; k < run.k; ++k, w += kRowVecs * kBytes) {
+    const VF x = splat(run.a[k]);
+    PN_UNROLL for (int p = 0; p < kRowTile; ++p) {
+      const char* from = p == 3 ? w + step3 : p == 5 ? w + step5 : w + p * step;
+      PN_UNROLL for (int v = 0; v < kRowVecs; ++v) acc[p][v] += x * load(reinterpret_cast<const float*>(from + v * kBytes));
+    }
+  }
+  PN_UNROLL for (int p = 0; p < kRowTile; ++p) {
+    PN_UNROLL for (int v = 0; v < kRowVecs; ++v) store(run.y + (p * kRowVecs + v) * kVec, acc[p][v]);
+  }
+  const Epilogue& e = *run.epilogue;
+  if (e.act.kind > Act::kClip) act_rows(e.act, run.y, kRowTile * kRowPanel);
+  finish_row(e, clamps_of(e), run.y, run.z, run.y, kRowTile * kRowPanel);
+}
 
 void run_panel(const PanelRun& run) {
   const int vecs = panel_vecs(run.live);
@@ -127,10 +160,7 @@ void run_panel(const PanelRun& run) {
   const bool act = run.last && run.epilogue->act.kind > Act::kClip, whole = run.live == width && !act;
   alignas(64) float buffer[6 * kRowPanel];
   if (!whole) __builtin_memset(buffer, 0, sizeof(buffer));
-  Finish f;
-  run.epilogue->clamps(&f);
-  f.clamp_act = f.clamp_act && run.epilogue->act.kind <= Act::kClip;
-  f.clamp_post = f.clamp_post && run.epilogue->post.kind <= Act::kClip;
+  const Finish f = clamps_of(*run.epilogue);
   const bool plain = run.epilogue->act.kind == Act::kNone && run.epilogue->post.kind == Act::kNone && run.z == nullptr;
 
   Steps s;

@@ -53,6 +53,10 @@ struct PanelRun {
 };
 void run_panel(const PanelRun& run);
 
+// One row by kRowTile whole panels of B that follow each other in memory, over all of k; `bias` has as many vectors. The
+// panels are read side by side: hardware fetches ahead in each page of its own, and one page at a time is 2/3 as fast.
+void run_panels_of_row(const PanelRun& run);
+
 // Share of the peak that `rows` rows reach, for cost functions.
 PN_INLINE double row_rate(int64_t rows) {
   const int64_t tiles = ceil_div(rows, int64_t{kRowTile});
