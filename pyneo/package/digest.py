@@ -15,7 +15,7 @@ from collections.abc import Callable
 Buffer = bytes | bytearray | memoryview
 
 PIECE = 1 << 20
-_MIN_PIECES_PER_THREAD = 4
+_MIN_PIECES_PER_THREAD = 2
 _MAX_THREADS = 8
 
 
@@ -46,9 +46,10 @@ def digest_range(fetch: Callable[[int, int], Buffer], begin: int, end: int, thre
     )
     failures: list[BaseException] = []
 
-    def work(first: int, step: int) -> None:
+    # Neighbouring pieces to one thread: two that fault the same huge page both clear it.
+    def work(share: int, shares: int) -> None:
         try:
-            for i in range(first, len(starts), step):
+            for i in range(share * len(starts) // shares, (share + 1) * len(starts) // shares):
                 digests[i] = sha256(fetch(starts[i], min(starts[i] + PIECE, end)))
                 if failures:
                     return
