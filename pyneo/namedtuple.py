@@ -18,10 +18,11 @@ else:
 
     class _Meta(type):
         def __new__(mcs, name, bases, space):
-            fields = tuple(space.get("__annotations__", ()))
             space["__slots__"] = ()
-            space["__match_args__"] = space["_fields"] = fields
-            space["_field_defaults"] = {f: space[f] for f in fields if f in space}
+            fields = tuple(space.get("__annotations__", ()))
+            if fields or bases == (tuple,):  # a class derived from one has the fields of that one
+                space["__match_args__"] = space["_fields"] = fields
+                space["_field_defaults"] = {f: space[f] for f in fields if f in space}
             for i, field in enumerate(fields):
                 space[field] = property(itemgetter(i))
             return super().__new__(mcs, name, bases, space)
