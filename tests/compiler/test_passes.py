@@ -240,6 +240,30 @@ EPILOGUE = [
 
 IDENTITY = [
     Case(
+        "slices_that_take_all_are_a_split",
+        "v = Slice(x, two, far, two, one1) u = Slice(x, zero1, two, two) n = Neg(v) y = Concat<axis=2>(n, u)",
+        "Split Neg Concat",
+        {"two": ints(2), "far": ints(99), "zero1": ints(0), "one1": ints(1)},
+    ),
+    Case(
+        "slices_that_leave_some_stay",
+        "v = Slice(x, two, five, two) u = Slice(x, zero1, two, two) n = Neg(v) y = Concat<axis=2>(n, u)",
+        "Slice Slice Neg Concat",
+        {"two": ints(2), "five": ints(5), "zero1": ints(0)},
+    ),
+    Case(
+        "slices_that_share_some_stay",
+        "v = Slice(x, two, far, two) u = Slice(x, zero1, three1, two) n = Neg(v) y = Concat<axis=2>(n, u)",
+        "Slice Slice Neg Concat",
+        {"two": ints(2), "far": ints(99), "zero1": ints(0), "three1": ints(3)},
+    ),
+    Case(
+        "slices_in_steps_stay",
+        "v = Slice(x, one1, far, two, two) u = Slice(x, zero1, far, two, two) y = Sub(v, u)",
+        "Slice Slice Sub",
+        {"two": ints(2), "far": ints(99), "zero1": ints(0), "one1": ints(1)},
+    ),
+    Case(
         "expanded_operand_is_read_as_it_was",
         "n = ReduceL2<axes=[-1]>(x) e = Expand(n, square) y = Div(x, e)",
         "ReduceL2 Div",

@@ -17,12 +17,16 @@ from typing import NamedTuple
 from pyneo.compiler import core
 from pyneo.compiler.ir.graph import DType, Graph, Layout, Node, Value, captured
 from pyneo.compiler.lower.tune import Tuner, reorder_node
+from pyneo.compiler.passes.slices import slice_run
 from pyneo.compiler.targets.target import Target
 
 _SWEEPS = 30
+_GROUP = 12  # most nodes that change their layouts together
 # Without a fast kernel the portable reference runs: a price per byte, and where kernels for other layouts
 # show how much work each byte means, at least so many times theirs.
 _REFERENCE_US_PER_BYTE = 2e-3
+_COPY_US_PER_BYTE = 6e-5  # of what only copies runs of bytes
+_COPIES = ("Pad", "Slice")
 _REFERENCE_TIMES_KERNEL = 10.0
 _REORDER_US_PER_BYTE = 6e-5
 _BLOCKS_PAY = 1.25  # times as fast
@@ -141,6 +145,9 @@ def _moves_nothing(node: Node) -> bool:
         present = [v for v in [*wholes, *parts] if v is not None]
         axis = node.int_attr("axis", 0) % len(present[0].dims)
         return are_runs(present[0], present[1:], axis)
+    x, run = node.input(0), slice_run(node)
+    if x is not None and run is not None:
+        return x.layout is Layout.PLAIN and are_runs(x, [node.output], run[0])
     info = core.op_info(node.op)
     return info is not None and bool(info[0] & core.VIEW)
 
@@ -181,8 +188,8 @@ def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> 
             options += [Option(layout_in, layout_out, k, times[k.name], k.cost_us) for k in near]
         elif layout_in is layout_out is Layout.PLAIN:
             moved = sum(_bytes(v) for v in [*node.inputs, *node.outputs] if v is not None)
-            cost = estimate = moved * _REFERENCE_US_PER_BYTE
-            if options:
+            cost = estimate = moved * (_COPY_US_PER_BYTE if node.op in _COPIES else _REFERENCE_US_PER_BYTE)
+            if options and node.op not in _COPIES:
                 cost = max(cost, _REFERENCE_TIMES_KERNEL * min(o.cost_us for o in options))
                 estimate = max(estimate, _REFERENCE_TIMES_KERNEL * min(o.estimate_us for o in options))
             options.append(Option(layout_in, layout_out, None, cost, estimate))
@@ -259,6 +266,8 @@ def _choose(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> Non
         at = Layout.PLAIN if given is None else _layout_of(choice.picked, given)
         choice.picked[node] = min(options, key=lambda o, at=at: (o.layout_in is not at, cost(o)))  # type: ignore[misc]
     _improve(graph, choice, cost, reorder)
+    if _improve_groups(graph, choice, cost, reorder):
+        _improve(graph, choice, cost, reorder)
 
 
 def _total(graph: Graph, picked: Mapping[Node, Option], reorder: _Reorder) -> float:
@@ -320,6 +329,59 @@ def _improve(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> No
                 changed = True
         if not changed:
             return
+
+
+def _improve_groups(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> bool:
+    """Changes neighbours together where no change of one alone gets cheaper; True if there was any.
+
+    From each node on the group grows across the layout changes that it makes; its best size is kept.
+    """
+    users, outputs = graph.users(), {id(v) for v in graph.outputs}
+    picked, mine, changed = choice.picked, set(graph.nodes), False
+
+    def values_of(node: Node) -> list[Value]:
+        return [v for v in {*node.inputs, *node.outputs} if v is not None and blockable(v)]
+
+    def price(node: Node, option: Option) -> float:
+        """The node run so, and all layout changes of what it reads and writes."""
+        picked[node] = option
+        us = cost(option)
+        for v in values_of(node):
+            wanted = {picked[u].layout_in for u in users.get(v, [])}
+            if id(v) in outputs:
+                wanted.add(Layout.PLAIN)
+            made = _layout_of(picked, v)
+            us += sum(reorder(v, made, layout) for layout in wanted - {made})
+        return us
+
+    blocks = {o.layout_out for n in graph.nodes for o in choice.options[n]} - {Layout.PLAIN}
+    for layout in [Layout.PLAIN, *blocks]:
+        for seed in graph.nodes:
+            group: dict[Node, Option] = {}  # and what was picked before
+            waiting, saved, best, keep = [seed], 0.0, 1e-6, 0
+            while waiting and len(group) < _GROUP:
+                node = waiting.pop(0)
+                now = picked[node]
+                able = [o for o in choice.options[node] if layout in (o.layout_in, o.layout_out)]
+                if node in group or not able or now.layout_in is layout is now.layout_out:
+                    continue
+                group[node] = now
+                saved += price(node, now)
+                prices = [price(node, o) for o in able]
+                picked[node] = able[prices.index(min(prices))]
+                saved -= min(prices)
+                if saved > best:
+                    best, keep = saved, len(group)
+                for v in values_of(node):
+                    waiting += [
+                        n for n in users.get(v, []) if n in mine and picked[n].layout_in is not layout
+                    ]
+                    if v.producer in mine and _layout_of(picked, v) is not layout:
+                        waiting.append(v.producer)
+            for node in list(group)[keep:]:
+                picked[node] = group[node]
+            changed |= keep > 0
+    return changed
 
 
 def _apply(graph: Graph, choice: Choice, target: Target) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views: values that live inside another value's memory, and the nodes that this makes needless.
 
-Reshape and its like give their input another shape; Split and a Concat along the outermost varying axis
-are runs of bytes of the larger tensor. Each becomes an alias (of which value, how many bytes in), and its
-node disappears from the plan.
+Reshape and its like give their input another shape; Split, Slice and a Concat along the outermost varying
+axis are runs of bytes of the larger tensor. Each becomes an alias (of which value, how many bytes in), and
+its node disappears from the plan.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pyneo.compiler import core
 from pyneo.compiler.ir.graph import Graph, Layout, Node, Value
 from pyneo.compiler.lower.layouts import are_runs, free_reorder
+from pyneo.compiler.passes.slices import slice_run
 
 
 @dataclass
@@ -46,6 +47,8 @@ def find_views(graph: Graph) -> Views:
             _reshape(node, views, inputs, outputs)
         elif node.op == "Split":
             _split(node, views, outputs)
+        elif node.op == "Slice":
+            _slice(node, views, outputs)
     for node in graph.nodes:
         if node.op == "Concat":
             _concat(node, views, inputs, outputs)
@@ -105,6 +108,15 @@ def _split(node: Node, views: Views, outputs: set[int]) -> None:
         views.alias[p] = (x, at)
         at += stored_bytes(p)
     views.gone.add(id(node))
+
+
+def _slice(node: Node, views: Views, outputs: set[int]) -> None:
+    x, y, run = node.inputs[0], node.output, slice_run(node)
+    if x is None or run is None or x.is_const or id(y) in outputs or not are_runs(x, [y], run[0]):
+        return
+    if x.layout is Layout.PLAIN and 0 not in y.dims:
+        views.alias[y] = (x, run[1] * (stored_bytes(y) // y.dims[run[0]]))
+        views.gone.add(id(node))
 
 
 def _concat(node: Node, views: Views, inputs: set[int], outputs: set[int]) -> None:

@@ -47,6 +47,7 @@ from pyneo.compiler.passes.quantised import dequantize_early, quantised_products
 from pyneo.compiler.passes.reductions import write_out_reductions
 from pyneo.compiler.passes.rms_norm import find_rms_norm
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
+from pyneo.compiler.passes.slices import slices_to_split
 from pyneo.compiler.passes.tokens import images_to_tokens, tokens_to_images
 from pyneo.compiler.passes.transformer import find_attention, find_gelu, find_layer_norm
 from pyneo.compiler.passes.turned import mix_from_the_left
@@ -68,6 +69,7 @@ PASSES: list[Pass] = [
     dequantize_early,
     round_in_place,
     gather_all,
+    slices_to_split,
     merge_reshapes,
     merge_transposes,
     share_equal_nodes,
