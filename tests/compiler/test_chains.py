@@ -14,6 +14,7 @@ from tests.support.passes import f32
 X: dict[str, tuple[int | str, ...]] = {"x": (2, 5, 7, 9)}
 CONSTANTS = {"c": f32(1, 5, 1, 1), "row": f32(9)}
 CONSTANTS |= {"two": np.float32(2), "low": np.float32(-0.5), "high": np.float32(1)}
+CONSTANTS |= {"deep_two": np.full((1, 1, 1, 1, 1), 2, np.float32)}
 
 # (name, body, how many steps run)
 CASES = [
@@ -23,6 +24,7 @@ CASES = [
     ("rows", "a = Add(x, row) b = Clip(a, low, high) y = Mul(b, x)", 1),
     ("square", "a = Pow(x, two) b = Max(a, x) y = Min(b, two)", 1),
     ("tree", "a = Exp(x) b = Abs(x) d = Add(a, b) e = Sigmoid(d) y = Mul(e, x)", 1),
+    ("an_exponent_that_adds_dims_stays", "a = Exp(x) b = Pow(a, deep_two) y = Neg(b)", 3),
     ("a_result_read_twice_stays", "a = Exp(x) b = Add(a, two) y = Mul(a, b)", 2),
     ("an_output_stays", "a = Exp(x) b = Neg(a) y = Floor(b)", 2),
     ("narrow_results_stay", "a = Exp(row) b = Add(x, a) y = Abs(b)", 1),

@@ -156,6 +156,37 @@ def test_a_norm_of_groups_of_what_has_no_certain_rank() -> None:
     agree(load(source), peer_of(source), {"x": f32(3, 4, 2, 2)})
 
 
+def test_a_norm_of_groups_of_an_open_number_of_channels() -> None:
+    body = "g = Reshape(x, split) n = InstanceNormalization(g, a, b) s = Shape(x) y = Reshape(n, s)"
+    constants = {"split": ints(0, 2, -1), "a": f32(2), "b": f32(2)}
+    source = from_text(body, {"x": ("N", "C", 3, 3)}, constants)
+    agree(load(source), peer_of(source), {"x": f32(2, 6, 3, 3)})
+
+
+def test_attention_with_an_open_number_of_heads() -> None:
+    body = """
+        h = Reshape(x, split) q = Transpose<perm=[0, 2, 1, 3]>(h) k = Transpose<perm=[0, 2, 3, 1]>(h)
+        p = MatMul(q, k) w = Softmax<axis=-1>(p) c = MatMul(w, q) t = Transpose<perm=[0, 2, 1, 3]>(c)
+        y = Reshape(t, merged)
+    """
+    source = from_text(body, {"x": ("N", 9, "C")}, {"split": ints(0, 9, -1, 4), "merged": ints(0, 9, -1)})
+    agree(load(source), peer_of(source), {"x": f32(2, 9, 8)})
+
+
+def test_branches_over_an_open_number_of_channels() -> None:
+    body = "c = Conv(x, w) n = BatchNormalization(x, g, b, m, v) y = Add(c, n)"
+    constants = {"w": f32(4, 4, 1, 1), "g": f32(4), "b": f32(4), "m": f32(4), "v": np.abs(f32(4)) + 1}
+    source = from_text(body, {"x": (2, "C", 3, 3)}, constants)
+    agree(load(source), peer_of(source), {"x": f32(2, 4, 3, 3)})
+
+
+def test_columns_are_split_where_data_says() -> None:
+    body = "p = MatMul(x, w) s = Cast<to=7>(sizes) a, b = Split<axis=1>(p, s) y = Softmax(b) z = Neg(a)"
+    source = from_text(body, {"x": (4, 8), "sizes": (2,)}, {"w": f32(8, 96)}, ("y", "z"))
+    feeds = {"x": f32(4, 8), "sizes": np.array([40, 56], np.float32)}
+    agree(load(source), peer_of(source), feeds)
+
+
 @pytest.mark.parametrize("width", [6, 9])
 def test_a_layer_norm_over_an_open_axis(width: int) -> None:
     body = """

@@ -365,6 +365,10 @@ BROKEN_GRAPHS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model_of([helper.make_node("Add", ["x"] * 3, ["y"], "a")]),
         "3 inputs, expected 2",
     ),
+    "absent input of many": (
+        lambda: model_of([helper.make_node("Concat", ["x", "", "x"], ["y"], "c", axis=0)]),
+        "required but absent",
+    ),
     "absent required input": (
         lambda: model_of([helper.make_node("Add", ["", "x"], ["y"], "a")]),
         "required but absent",

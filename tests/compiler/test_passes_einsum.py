@@ -27,6 +27,7 @@ CASES = [
     case("batch_inside", "bihd,bjhd->bhij", "Transpose Transpose MatMul", (2, 6, 4, 5), (2, 7, 4, 5)),
     case("result_turned", "bhij,bjhd->bihd", "Transpose MatMul Transpose", (2, 4, 6, 7), (2, 7, 4, 5)),
     case("ellipsis", "...ij,...jk->...ik", "MatMul", (2, 4, 6, 3), (2, 4, 3, 5)),
+    case("capitals_beside_an_ellipsis_stay", "...ia,aHi->...", "Einsum", (2, 3, 4, 3), (3, 3, 4)),
     case("groups_of_axes", "abij,ijk->abk", "Reshape Reshape MatMul Reshape", (2, 3, 4, 5), (4, 5, 6)),
     case("no_columns", "bij,bj->bi", "Reshape MatMul Reshape", (2, 3, 4), (2, 4)),
     case("outer_product_stays", "i,j->ij", "Einsum", (3,), (4,)),

@@ -125,7 +125,8 @@ def _fits(node: Node) -> bool:
     if node.op in _BINARY:
         return len(node.inputs) == 2
     if node.op == "Pow":
-        return scalar(node.input(1)) == 2.0
+        # The step takes x alone: an exponent of more axes would add them.
+        return scalar(node.input(1)) == 2.0 and values[0].shape == node.output.shape
     return node.op in _UNARY or as_activation(node) is not None
 
 

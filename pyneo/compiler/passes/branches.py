@@ -114,9 +114,8 @@ def _conv_term(sign: float, v: Value, node: Node) -> _Term | None:
 
 
 def _norm_term(sign: float, v: Value, node: Node) -> _Term | None:
-    if node.op != "BatchNormalization" or len(v.dims) < 3 or norm_terms(node) is None:
-        return None
-    return _single(_Term(sign, v, node), node.inputs[0], int(v.dims[1]))
+    terms = norm_terms(node) if node.op == "BatchNormalization" and len(v.dims) >= 3 else None
+    return None if terms is None else _single(_Term(sign, v, node), node.inputs[0], terms[0].size)
 
 
 def _single(term: _Term, x: Value | None, channels: int) -> _Term:

@@ -11,7 +11,7 @@ from pyneo.compiler.ir.graph import DType, Graph, Node, Value
 from pyneo.compiler.passes.match import constant
 
 _TYPES = (DType.F32, DType.F16, DType.BF16, DType.F64)
-_ELLIPSIS = "ABCDEFGH"
+_ELLIPSIS = "01234567"  # no letters: an equation may have any of those
 
 
 def einsum_to_matmul(graph: Graph) -> bool:

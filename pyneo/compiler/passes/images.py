@@ -219,6 +219,8 @@ def _grouped(norm: Node, readers: Readers) -> tuple[Value, Node] | None:
     x = split.inputs[0] if split.is_known else None
     if x is None or back.inputs[0] is not norm.output or len(x.dims) < 3 or back.output.shape != x.shape:
         return None
+    if x.shape is None or not isinstance(x.shape[1], int):
+        return None  # scale and shift get a number for each channel
     whole, grouped = [x.shape], [norm.output.shape]
     if x.samples:
         whole, grouped = [s.shape for s in x.samples], [s.shape for s in norm.output.samples]

@@ -115,8 +115,8 @@ def _parts(view: _View, readers: Readers) -> list[_Part] | None:
             continue
         first = 0
         for v in node.outputs:
-            if v is None:
-                return None
+            if v is None or v.shape is None or not isinstance(v.shape[axis], int):
+                return None  # unread, or data decides the sizes
             end = first + int(v.dims[axis])
             parts.append(_squeezed(_Part(node, v, axis, first, end, False), readers))
             first = end

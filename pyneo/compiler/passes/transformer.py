@@ -281,6 +281,9 @@ def _attention_around(graph: Graph, softmax: Node, readers: Readers) -> bool:
     v = _heads(context.inputs[1], transposed=False)
     if q is None or k is None or v is None or v.scale != 1.0:
         return False
+    fixed = softmax.output.shape is not None and isinstance(softmax.output.shape[1], int)
+    if not fixed or not all(isinstance(r.value.shape[2], int) for r in (q, k, v) if r.value.shape):
+        return False  # how many heads there are is an attribute
     batch, heads, rows = softmax.output.dims[:3]
     depth = q.dims[2] // heads
     merged = (batch, rows, v.dims[2])

@@ -52,8 +52,9 @@ def check_node(s: OpSchema, node: onnx.NodeProto) -> None:
         raise Problem(f"it has {n_in} inputs, expected {_count(s.min_input, s.max_input)}")
     if n_out > s.max_output or n_out < s.min_output:
         raise Problem(f"it has {n_out} outputs, expected {_count(s.min_output, s.max_output)}")
-    for i, formal in enumerate(s.inputs[:n_in]):
-        if formal.option == _OPTION.Single and not node.input[i]:
+    for i in range(n_in):
+        formal = s.inputs[min(i, len(s.inputs) - 1)]
+        if formal.option != _OPTION.Optional and not node.input[i]:
             raise Problem(f"its input {i} ({formal.name!r}) is required but absent")
     given = set()
     for a in node.attribute:
