@@ -10,6 +10,7 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kLargestPage = size_t{64} << 10;
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE of Linux 5.14; older headers lack it, older kernels refuse it
 
 size_t mapped_bytes(size_t bytes) { return (bytes + kLargestPage - 1) & ~(kLargestPage - 1); }
 }  // namespace
@@ -42,15 +43,13 @@ void free_block(void* block, size_t bytes) {
 }
 
 void populate_block(void* block, size_t bytes) {
-#ifdef MADV_POPULATE_WRITE
   uint8_t* begin = static_cast<uint8_t*>(block);
   if (bytes >= kHugePage) {
     begin += bytes / kHugePage * kHugePage;
   } else {
     begin -= reinterpret_cast<uintptr_t>(begin) % 4096;
   }
-  (void)madvise(begin, static_cast<size_t>(static_cast<uint8_t*>(block) + bytes - begin), MADV_POPULATE_WRITE);
-#endif
+  (void)madvise(begin, static_cast<size_t>(static_cast<uint8_t*>(block) + bytes - begin), kPopulateWrite);
 }
 
 Status Buffer::grow(int64_t bytes, const char* what, int64_t keep) {
