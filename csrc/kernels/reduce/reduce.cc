@@ -125,42 +125,63 @@ Status run(const void* state, RunContext& c) {
 }
 
 // The first vector that holds `best` (or the first NaN, where that is the best), lane by lane; `length` if none does.
-__attribute__((noinline)) VI first_of(const float* x, int64_t length, int64_t step, int lanes, VF best) {
+__attribute__((noinline)) VI first_of(const float* x, int64_t length, VF best) {
   VI at = splat_i(static_cast<int32_t>(length)), k = at;
-  for (const float* p = x + length * step; p != x;) {
-    p -= step;
+  for (const float* p = x + length * kVec; p != x;) {
+    p -= kVec;
     k -= 1;
-    const VF v = lanes == kVec ? load(p) : load_n(p, lanes);
+    const VF v = load(p);
     at = select((v == best) | (v != v), k, at);
   }
   return at;
+}
+
+// Where, along `length` vectors, the largest number (kMin: the smallest) or the first NaN stands first, lane by lane, for
+// `lanes` columns side by side: in runs as long as the lanes, as columns may lie a large power of two apart.
+constexpr int kArgVectors = 16;
+__attribute__((noinline)) void arg_columns(bool smallest, const float* x, int64_t length, int64_t step, int64_t lanes, VF* best,
+                                           VI* at) {
+  for (int64_t k = 0; k < length; ++k, x += step) {
+    for (int64_t l = 0; l < lanes; l += kVec) {
+      VF v = lanes - l >= kVec ? load(x + l) : load_n(x + l, static_cast<int>(lanes - l));
+      if (smallest) v = -v;
+      VF& most = best[l / kVec];
+      const VI better = k == 0 ? splat_i(-1) : (v > most) | ((v != v) & (most == most));
+      most = select(better, v, most);
+      at[l / kVec] = select(better, splat_i(static_cast<int32_t>(k)), at[l / kVec]);
+    }
+  }
 }
 
 Status run_arg(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const float* x = c.in[0]->as<const float>();
   int64_t* y = c.out[0]->as<int64_t>();
-  const int64_t strips = ceil_div(s.inner, kVec);
-  spread(*c.pool, s.outer * strips, 2 * s.length * (s.inner == 1 ? 1 : kVec), [&](int64_t begin, int64_t end, int) {
+  constexpr int64_t kLanes = kArgVectors * kVec;
+  const int64_t strips = ceil_div(s.inner, kLanes), work = 2 * s.length * (s.inner < kLanes ? s.inner : kLanes);
+  spread(*c.pool, s.outer * strips, work, [&](int64_t begin, int64_t end, int) {
+    VF best[kArgVectors];
+    VI at[kArgVectors];
+    const int32_t* where = reinterpret_cast<const int32_t*>(at);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t from = i / strips * s.inner * s.length + i % strips * kVec, left = s.inner - i % strips * kVec;
-      const float* v = x + from;
+      const int64_t outer = i / strips, lane = i % strips * kLanes, left = s.inner - lane, lanes = left < kLanes ? left : kLanes;
+      const float* v = x + outer * s.inner * s.length + lane;
+      int64_t* to = y + outer * s.inner + lane;
       if (s.inner > 1) {
-        const int lanes = left < kVec ? static_cast<int>(left) : kVec;
-        const VI at = first_of(v, s.length, s.inner, lanes, column_of(s.kind, v, s.length, s.inner, lanes));
-        for (int l = 0; l < lanes; ++l) y[i / strips * s.inner + i % strips * kVec + l] = at[l];
+        arg_columns(s.kind == Kind::kMin, v, s.length, s.inner, lanes, best, at);
+        for (int64_t l = 0; l < lanes; ++l) to[l] = where[l];
         continue;
       }
-      const float best = row_of(s.kind, v, s.length);
+      const float found = row_of(s.kind, v, s.length);
       const int64_t whole = s.length / kVec;
-      const VI at = first_of(v, whole, kVec, kVec, splat(best));
+      at[0] = first_of(v, whole, splat(found));
       int64_t first = whole * kVec;  // of the tail, unless a whole vector has one
-      while (first < s.length && v[first] != best && v[first] == v[first]) ++first;
+      while (first < s.length && v[first] != found && v[first] == v[first]) ++first;
       for (int l = 0; l < kVec; ++l) {
-        const int64_t here = at[l] * int64_t{kVec} + l;
-        if (at[l] < whole && here < first) first = here;
+        const int64_t here = where[l] * int64_t{kVec} + l;
+        if (where[l] < whole && here < first) first = here;
       }
-      y[i] = first;
+      *to = first;
     }
   });
   return Status::kOk;
