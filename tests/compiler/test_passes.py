@@ -96,6 +96,20 @@ LINEAR = [
         "Conv Mul",
         outputs=("c", "y"),
     ),
+    Case(
+        "conv_on_one_pixel_is_a_matmul",
+        "c = Conv(x, many, each) y = Relu(c)",
+        "Reshape MatMul+bias+relu Reshape",
+        {"many": f32(320, 256, 1, 1) / 16, "each": f32(320)},
+        inputs={"x": (1, 256, 1, 1)},
+    ),
+    Case(
+        "conv_on_a_pixel_of_two_images_stays",
+        "y = Conv(x, many)",
+        "Conv",
+        {"many": f32(320, 256, 1, 1) / 16},
+        inputs={"x": (2, 256, 1, 1)},
+    ),
     Case("gemm_is_a_matmul", "y = Gemm(x, m, row)", "MatMul+bias", inputs=MATRIX),
     Case("gemm_without_bias_is_a_matmul", "y = Gemm(x, m)", "MatMul", inputs=MATRIX),
     Case(

@@ -67,7 +67,10 @@ def test_matmul_with_small_caches_still_agrees(product: str, tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("product", ["square", "one row", "one row of many panels", "tails", "batches in rows", "two blocks of k"])
+@pytest.mark.parametrize(
+    "product",
+    ["square", "one row", "one row of many panels", "tails", "batches in rows", "two blocks of k"],
+)
 def test_matmul_epilogue_agrees_with_numpy(product: str, tier: str) -> None:
     a, b = (draw(*s) for s in PRODUCTS[product])
     b /= np.float32(b.shape[0] ** 0.5)  # sums that tanh does not saturate, nor their rounding exceed its own
@@ -75,7 +78,8 @@ def test_matmul_epilogue_agrees_with_numpy(product: str, tier: str) -> None:
     y = np.maximum(a @ b + bias, 0)
     check(Node("MatMul", [a, b, bias], {"act": "relu"}), y, tier, "f32_matmul_packed")
     check(Node("MatMul", [a, b, bias, z], {"act": "relu"}), y + z, tier, "f32_matmul_packed")
-    check(Node("MatMul", [a, b, bias], {"act": "sigmoid"}), 1 / (1 + np.exp(-(a @ b + bias))), tier, "f32_matmul_packed")
+    gate = 1 / (1 + np.exp(-(a @ b + bias)))
+    check(Node("MatMul", [a, b, bias], {"act": "sigmoid"}), gate, tier, "f32_matmul_packed")
     check(
         Node("MatMul", [a, b, bias, z], {"act": "relu", "post_act": "tanh"}),
         np.tanh(y + z),

@@ -39,6 +39,7 @@ from pyneo.compiler.passes.linear import (
     gemm_to_matmul,
     matmul_bias,
     norm_to_scale,
+    pixels_to_matmul,
 )
 from pyneo.compiler.passes.phases import split_phases, split_volumes
 from pyneo.compiler.passes.projections import split_products
@@ -105,6 +106,7 @@ PASSES: list[Pass] = [
     merge_pointwise,
     fuse_residuals,
     fuse_activations,
+    pixels_to_matmul,
     remove_dead,
 ]
 

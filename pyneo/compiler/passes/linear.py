@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
 from pyneo.compiler.passes.match import Readers, constant, has_constant_bias, split_const, take_output
 
 _CONVS = ("Conv", "ConvTranspose")
@@ -153,6 +153,43 @@ def gemm_to_matmul(graph: Graph) -> bool:
             node.attrs.pop(gone, None)
         changed = True
     return changed
+
+
+_MANY_WEIGHTS = 1 << 16  # more than stay in a cache: a product of one row reads them faster
+
+
+def pixels_to_matmul(graph: Graph) -> bool:
+    """Conv on an image of one pixel, as behind a global pool: MatMul between reshapes."""
+    changed = False
+    for node in list(graph.nodes):
+        if node.op != "Conv" or not node.is_static or node.output.dtype is not DType.F32:
+            continue
+        x, w, b = node.inputs[0], node.const(1), node.input(2)
+        if x is None or w is None or w.size < _MANY_WEIGHTS or (b is not None and b.const is None):
+            continue
+        ones = (*x.dims[2:], *w.shape[2:], *node.output.dims[2:], x.dims[0], node.int_attr("group", 1))
+        if any(n != 1 for n in ones) or node.input(3) is not None:
+            continue
+        rows, sums = (Value(graph.fresh_name(f"{node.name}/{n}"), DType.F32) for n in ("row", "sum"))
+        weights = constant(graph, f"{node.name}/weights", np.ascontiguousarray(w.reshape(w.shape[:2]).T))
+        bias: list[Value | None] = [] if b is None else [b]
+        at = graph.nodes.index(node)
+        graph.nodes[at : at + 1] = [
+            _reshaped(graph, node.name, x, rows, x.dims[:2]),
+            Node("MatMul", node.name, [rows, weights, *bias], [sums], _activations(node)),
+            _reshaped(graph, node.name, sums, node.output, node.output.dims),
+        ]
+        changed = True
+    return changed
+
+
+def _reshaped(graph: Graph, stem: str, x: Value, y: Value, dims: tuple[int, ...]) -> Node:
+    shape = constant(graph, f"{stem}/shape", np.array(dims, np.int64))
+    return Node("Reshape", graph.fresh_name(f"{stem}/reshape"), [x, shape], [y], {"allowzero": [1]})
+
+
+def _activations(node: Node) -> dict[str, Attr]:
+    return {k: v for k, v in node.attrs.items() if k.startswith(("act", "post_act"))}
 
 
 def _plain_gemm(node: Node) -> bool:
