@@ -66,9 +66,19 @@ void copy_runs(const Runs& r, const Pool& pool, uint8_t* whole, int64_t extent, 
     const int64_t piece = 1 << 16, pieces = ceil_div(bytes, piece);
     spread(pool, r.outer * pieces, (bytes < piece ? bytes : piece) / 4, [&](int64_t begin, int64_t end, int) {
       for (int64_t k = begin; k < end; ++k) {
-        const int64_t o = k / pieces, from = k % pieces * piece, n = bytes - from < piece ? bytes - from : piece;
+        int64_t o = k, from = 0, n = bytes;
+        if (pieces > 1) {
+          o = k / pieces;
+          from = k % pieces * piece;
+          n = bytes - from < piece ? bytes - from : piece;
+        }
         uint8_t *w = whole + o * stride + at + from, *p = part + o * bytes + from;
-        memcpy(join ? w : p, join ? p : w, static_cast<size_t>(n));
+        uint8_t *to = join ? w : p, *source = join ? p : w;
+        if (n == kVec * 4) {  // a vector is shorter than the call of a copy
+          store(reinterpret_cast<float*>(to), load(reinterpret_cast<const float*>(source)));
+        } else {
+          memcpy(to, source, static_cast<size_t>(n));
+        }
       }
     });
     at += bytes;

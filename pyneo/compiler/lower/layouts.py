@@ -9,6 +9,7 @@ core's estimates; with a tuner, times measured on this machine.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ _GROUP = 12  # most nodes that change their layouts together
 # Without a fast kernel the portable reference runs: a price per byte, and where kernels for other layouts
 # show how much work each byte means, at least so many times theirs.
 _REFERENCE_US_PER_BYTE = 2e-3
-_COPY_US_PER_BYTE = 6e-5  # of what only copies runs of bytes
+# What only copies runs of bytes: a price per byte and per run.
+_COPY_US_PER_BYTE = 6e-5
+_COPY_US_PER_RUN = 0.02
 _COPIES = ("Pad", "Slice")
 _REFERENCE_TIMES_KERNEL = 10.0
 _REORDER_US_PER_BYTE = 6e-5
@@ -188,13 +191,22 @@ def _options(node: Node, block: Layout, target: Target, tuner: Tuner | None) -> 
             options += [Option(layout_in, layout_out, k, times[k.name], k.cost_us) for k in near]
         elif layout_in is layout_out is Layout.PLAIN:
             moved = sum(_bytes(v) for v in [*node.inputs, *node.outputs] if v is not None)
-            cost = estimate = moved * (_COPY_US_PER_BYTE if node.op in _COPIES else _REFERENCE_US_PER_BYTE)
+            cost = estimate = moved * _REFERENCE_US_PER_BYTE
+            if node.op in _COPIES:
+                cost = estimate = moved * _COPY_US_PER_BYTE + _runs(node) * _COPY_US_PER_RUN
             if options and node.op not in _COPIES:
                 cost = max(cost, _REFERENCE_TIMES_KERNEL * min(o.cost_us for o in options))
                 estimate = max(estimate, _REFERENCE_TIMES_KERNEL * min(o.estimate_us for o in options))
             options.append(Option(layout_in, layout_out, None, cost, estimate))
     _set_layouts(node, Layout.PLAIN, Layout.PLAIN)
     return options
+
+
+def _runs(node: Node) -> int:
+    """How many runs of elements a part of a tensor, or something around it, keeps together."""
+    x, y = node.inputs[0], node.output
+    axes = [i for i, d in enumerate(y.dims) if x is not None and x.dims[i] != d]
+    return math.prod(y.dims[: axes[-1]]) if axes else 1
 
 
 def _packable(node: Node, kernel: core.Kernel) -> bool:
@@ -334,7 +346,8 @@ def _improve(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> No
 def _improve_groups(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder) -> bool:
     """Changes neighbours together where no change of one alone gets cheaper; True if there was any.
 
-    From each node on the group grows across the layout changes that it makes; its best size is kept.
+    From each node on the group grows across the layout changes that it makes; its best size is kept. Its
+    nodes have the layout on both sides, or may be where it ends.
     """
     users, outputs = graph.users(), {id(v) for v in graph.outputs}
     picked, mine, changed = choice.picked, set(graph.nodes), False
@@ -355,14 +368,15 @@ def _improve_groups(graph: Graph, choice: Choice, cost: _Cost, reorder: _Reorder
         return us
 
     blocks = {o.layout_out for n in graph.nodes for o in choice.options[n]} - {Layout.PLAIN}
-    for layout in [Layout.PLAIN, *blocks]:
+    for layout, through in itertools.product([Layout.PLAIN, *blocks], (True, False)):
         for seed in graph.nodes:
             group: dict[Node, Option] = {}  # and what was picked before
             waiting, saved, best, keep = [seed], 0.0, 1e-6, 0
             while waiting and len(group) < _GROUP:
                 node = waiting.pop(0)
                 now = picked[node]
-                able = [o for o in choice.options[node] if layout in (o.layout_in, o.layout_out)]
+                sides = [(o, (o.layout_in, o.layout_out)) for o in choice.options[node]]
+                able = [o for o, ends in sides if (ends == (layout, layout) if through else layout in ends)]
                 if node in group or not able or now.layout_in is layout is now.layout_out:
                     continue
                 group[node] = now
