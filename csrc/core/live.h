@@ -38,6 +38,7 @@ struct RunMemory {
       ++epoch;
       thread_stride = 0;
       PN_TRY(thread_scratch.allocate(stride * threads, "per-thread scratch"));
+      populate_block(thread_scratch.data(), static_cast<size_t>(stride));  // the caller's own share
       thread_stride = stride;
     }
     return Status::kOk;
