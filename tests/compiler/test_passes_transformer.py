@@ -302,7 +302,45 @@ HEADS_9 = (
     "q = Transpose<perm=[0, 2, 1, 3]>(q1) k = Transpose<perm=[0, 2, 1, 3]>(k1) "
     "v = Transpose<perm=[0, 2, 1, 3]>(v1) "
 )
+FIVE = "r = Reshape(p, five) a = Add(r, windows) s = Reshape(a, whole) w = Softmax(s) y = MatMul(w, v)"
+WINDOWS = {
+    "five": ints(1, 2, 3, 9, 9),
+    "whole": ints(2, 3, 9, 9),
+    "windows": f32(1, 2, 1, 9, 9),
+    "by_head": f32(3, 1, 1),
+    "by_query": f32(9, 1),
+    "bias": f32(3, 9, 9),
+}
 BY_HEADS = [
+    Case(
+        "a_factor_for_each_head",
+        f"{TURNED} p = MatMul(q, t) z = Mul(p, by_head) s = Add(z, bias) w = Softmax(s) y = MatMul(w, v)",
+        "Mul Attention",
+        WINDOWS,
+        inputs=H,
+    ),
+    Case("a_mask_for_each_window", f"{TURNED} p = MatMul(q, t) {FIVE}", "Attention", WINDOWS, inputs=H),
+    Case(
+        "a_mask_for_each_window_behind_a_bias_and_a_factor",
+        f"{TURNED} m = MatMul(q, t) f = Mul(by_head, m) p = Add(f, bias) {FIVE}",
+        "Mul Attention",
+        WINDOWS,
+        inputs=H,
+    ),
+    Case(
+        "a_factor_for_each_query_stays",
+        f"{TURNED} p = MatMul(q, t) s = Mul(p, by_query) w = Softmax(s) y = MatMul(w, v)",
+        "Transpose MatMul Mul Softmax MatMul",
+        WINDOWS,
+        inputs=H,
+    ),
+    Case(
+        "windows_of_two_images_stay",
+        f"{TURNED} p = MatMul(q, t) {FIVE}",
+        "Transpose MatMul Reshape Add Reshape Softmax MatMul",
+        WINDOWS | {"five": ints(2, 1, 3, 9, 9), "windows": f32(1, 1, 1, 9, 9)},
+        inputs=H,
+    ),
     Case(
         "guarded_attention",
         f"{TURNED} a = Mul(q, depth) b = Mul(t, depth) s = MatMul(a, b) w = Softmax(s) {GUARD}",
@@ -392,7 +430,7 @@ CONSTANTS |= {
 
 @pytest.mark.parametrize("case", [*GELU, *LAYER_NORM, *RMS_NORM, *ATTENTION, *BY_HEADS], ids=lambda c: c.name)
 def test_what_remains_and_what_it_computes(case: Case) -> None:
-    check(replace(case, constants=CONSTANTS))
+    check(replace(case, constants=CONSTANTS | case.constants))
 
 
 def test_attention_of_open_batch_and_length_reads_rows_of_heads() -> None:

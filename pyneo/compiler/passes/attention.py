@@ -72,7 +72,7 @@ def find_head_attention(graph: Graph) -> bool:
         context = None if weights is None else readers.only(weights)
         if weights is None or context is None or not _is_product(context) or context.inputs[0] is not weights:
             continue
-        scores = _read_scores(softmax, readers)
+        scores = _read_scores(graph, softmax, readers)
         if scores is not None and _fits(scores, context):
             _replace(graph, scores, context)
             readers = Readers(graph)
@@ -90,18 +90,24 @@ class _Scores:
     scale: float = 1.0
     masks: list[Value] = field(default_factory=list)
     chosen: list[tuple[Value, Value]] = field(default_factory=list)  # condition and fill of Where
+    factors: list[Value] = field(default_factory=list)  # a number for each head
 
 
 def _is_product(node: Node | None) -> bool:
     return node is not None and node.op == "MatMul" and len(node.inputs) == 2 and not node.attrs
 
 
-def _read_scores(softmax: Node, readers: Readers) -> _Scores | None:
-    """Follows the softmax's input back to the product: Where, Add and Mul by a number, each read once."""
+def _read_scores(graph: Graph, softmax: Node, readers: Readers) -> _Scores | None:
+    """Follows the softmax's input back to the product: Where, Add and Mul, each read once."""
     masks: list[Value] = []
+    factors: list[Value] = []
     chosen: list[tuple[Value, Value]] = []
     v, scale = softmax.inputs[0], 1.0
     for _ in range(6):
+        windows = _window_mask(graph, v, readers) if scale == 1.0 and not factors and len(masks) < 2 else None
+        if windows is not None:
+            v = windows[0]
+            masks.append(windows[1])
         node = None if v is None else v.producer
         if v is None or node is None or node.outputs[0] is not v or readers.only(v) is None:
             return None
@@ -110,17 +116,18 @@ def _read_scores(softmax: Node, readers: Readers) -> _Scores | None:
             assert q is not None and k is not None
             q, by_q = _unscaled(q)
             k, by_k = _unscaled(k)
-            return _Scores(node, q, k, scale * by_q * by_k, masks, chosen)
+            return _Scores(node, q, k, scale * by_q * by_k, masks, chosen, factors)
         if node.attrs or not node.inputs:
             return None
-        if node.op == "Add" and scale == 1.0 and len(masks) < 2:
+        plain = scale == 1.0 and not factors
+        if node.op == "Add" and plain and len(masks) < 2:
             a, b = node.inputs
             inside, other = (a, b) if _leads_to_product(a) else (b, a)
             if inside is None or other is None or inside.shape != v.shape:
                 return None
             masks.append(other)
             v = inside
-        elif node.op == "Where" and scale == 1.0 and not chosen:
+        elif node.op == "Where" and plain and not chosen:
             condition, inside, fill = node.inputs
             number = scalar(fill)
             if condition is None or inside is None or fill is None or number is None or number > _FORBIDS:
@@ -131,10 +138,47 @@ def _read_scores(softmax: Node, readers: Readers) -> _Scores | None:
             v = inside
         else:
             found = _times(node)
+            by_head = _times_by_head(node) if found is None else None
+            if by_head is not None:
+                v = by_head[0]
+                factors.append(by_head[1])
+                continue
             if found is None:
                 return None
             v, scale = found[0], scale * found[1]
     return None
+
+
+def _times_by_head(node: Node) -> tuple[Value, Value] | None:
+    """(x, factor) of a Mul of scores by a constant that has one number for each head."""
+    operands = split_const(node) if node.op == "Mul" and not node.attrs else None
+    if operands is None or operands[1].const is None or operands[0].shape != node.output.shape:
+        return None
+    whole, shape = operands[0].dims, operands[1].const.shape
+    by_head = len(whole) == 4 and shape in ((whole[1], 1, 1), (1, whole[1], 1, 1))
+    return operands if by_head else None
+
+
+def _window_mask(graph: Graph, v: Value | None, readers: Readers) -> tuple[Value, Value] | None:
+    """(scores, mask) of Reshape(Reshape(scores, [1, W, H, T, S]) + [1, W, 1, T, S], [W, H, T, S]).
+
+    Shifted windows of one image: what a window must not see is the same for all heads.
+    """
+    home = producer(v, "Reshape")
+    plus = producer(home.inputs[0], "Add") if home is not None else None
+    operands = split_const(plus) if plus is not None and plus.is_static and not plus.attrs else None
+    if v is None or plus is None or operands is None or readers.only(v) is None:
+        return None
+    split, mask = operands[0].producer, operands[1].const
+    if split is None or split.op != "Reshape" or split.inputs[0] is None or mask is None:
+        return None
+    x, whole = split.inputs[0], plus.output.dims
+    alone = readers.only(plus.output) is home and readers.only(operands[0]) is plus
+    if not alone or whole != (1, *v.dims) or x.dims != v.dims or operands[0].dims != whole:
+        return None
+    if mask.dtype != np.float32 or mask.ndim != 5 or mask.shape[0] != 1:
+        return None
+    return x, constant(graph, f"{plus.name}/mask", mask[0])
 
 
 def _leads_to_product(v: Value | None) -> bool:
@@ -146,7 +190,8 @@ def _leads_to_product(v: Value | None) -> bool:
             return True
         if node.op not in ("Mul", "Div", "Add", "Where"):
             return False
-        v = node.inputs[1] if node.op == "Where" else node.inputs[0]
+        first = node.inputs[0]
+        v = node.inputs[1] if node.op == "Where" or (first is not None and first.is_const) else first
     return False
 
 
@@ -216,7 +261,10 @@ def _replace(graph: Graph, s: _Scores, context: Node) -> None:
     assert v is not None
     heads = _single_heads(v, s, rank)
     k, v = heads if heads is not None else (by_heads(k), by_heads(v))
-    operands: list[Value | None] = [by_heads(s.q), k, v]
+    q = s.q
+    for factor in s.factors:
+        q = add("Mul", [q, factor], {})
+    operands: list[Value | None] = [by_heads(q), k, v]
     masks = list(s.masks)
     for condition, fill in s.chosen:
         zero = constant(graph, stem, np.zeros((), np.float32))
