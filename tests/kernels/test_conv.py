@@ -14,6 +14,8 @@ SHAPES: dict[str, tuple] = {
     "pointwise, tails everywhere": (2, 19, (5, 7), 37, (1, 1), {}),
     "pointwise, one pixel": (1, 33, (1, 1), 50, (1, 1), {}),
     "pointwise, strided": (1, 32, (14, 14), 48, (1, 1), {"strides": [2, 2]}),
+    "pointwise, strided, of groups": (2, 48, (15, 23), 80, (1, 1), {"strides": [3, 2], "group": 2}),
+    "pointwise, strided, one axis": (1, 24, (37,), 40, (1,), {"strides": [3]}),
     "pointwise, padded": (1, 16, (4, 4), 16, (1, 1), {"pads": [1, 1, 1, 1]}),
     "3x3": (1, 32, (12, 12), 32, (3, 3), {"pads": [1, 1, 1, 1]}),
     "3x3, tails": (2, 21, (9, 11), 43, (3, 3), {"pads": [1, 1, 1, 1]}),
