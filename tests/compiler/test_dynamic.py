@@ -180,6 +180,13 @@ def test_branches_over_an_open_number_of_channels() -> None:
     agree(load(source), peer_of(source), {"x": f32(2, 4, 3, 3)})
 
 
+def test_a_batch_norm_of_a_wrong_shape_is_refused_where_sizes_are_open() -> None:
+    body = "n = BatchNormalization(x, g, b, m, v) y = Relu(n)"
+    constants = {"g": f32(4), "b": f32(1, 4), "m": f32(4), "v": np.abs(f32(4)) + 1}
+    with pytest.raises(pyneo.Error, match="one number a channel"):
+        load(from_text(body, {"x": ("N", 4, 3, 3)}, constants)).predict(f32(2, 4, 3, 3))
+
+
 def test_columns_are_split_where_data_says() -> None:
     body = "p = MatMul(x, w) s = Cast<to=7>(sizes) a, b = Split<axis=1>(p, s) y = Softmax(b) z = Neg(a)"
     source = from_text(body, {"x": (4, 8), "sizes": (2,)}, {"w": f32(8, 96)}, ("y", "z"))

@@ -399,6 +399,16 @@ def test_gather_of_what_is_not_there_is_no_reshape(indices: tuple[int, ...]) -> 
     assert [n.op for n in optimised(case.model()).nodes] == ["Gather"]
 
 
+def test_a_batch_norm_in_training_mode_goes_by_the_batch() -> None:
+    # Against onnx's evaluator: onnxruntime is built without training.
+    body = "n = BatchNormalization<training_mode=1>(x, gamma, beta, mean, var) y = Exp(n)"
+    model = from_text(body, {"x": (2, 4, 6, 6)}, {n: CONSTANTS[n] for n in ("gamma", "beta", "mean", "var")})
+    x = f32(2, 4, 6, 6)
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    got = pyneo.Model.load(pyneo.compile(model), allow_unsigned=True).predict(x)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_a_resize_to_its_own_size_by_a_scale_of_more_than_one_still_moves_pixels(mode: str) -> None:
     # Against onnx's evaluator: onnxruntime copies where the sizes are the same.

@@ -45,9 +45,17 @@ def fold_batch_norm(graph: Graph) -> bool:
 def norm_terms(norm: Node) -> tuple[np.ndarray, np.ndarray] | None:
     """(scale, shift) per channel of an inference-mode BatchNormalization with constant parameters."""
     parameters = [norm.const(i) for i in range(1, 5)]
-    if any(p is None for p in parameters) or any(v is not None for v in norm.outputs[1:]):
+    if any(p is None for p in parameters) or norm.int_attr("training_mode", 0):
+        return None
+    if any(v is not None for v in norm.outputs[1:]):
         return None
     gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
+    # Where data decides shapes, inference has not refused a wrong one; as many channels as numbers, or the
+    # operator has to say so when it runs.
+    x = norm.input(0)
+    channels = x.shape[1:2] if x is not None and x.shape is not None else None
+    if any(p.shape != channels for p in (gamma, beta, mean, variance)):
+        return None
     scale = gamma / np.sqrt(variance + norm.float_attr("epsilon", 1e-5))
     return scale, beta - mean * scale
 

@@ -41,7 +41,7 @@ def split_phases(graph: Graph) -> bool:
 def _plain(node: Node) -> bool:
     if node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"):
         return False
-    if not has_constant_bias(node) or node.attrs.get("output_shape"):
+    if not has_constant_bias(node) or node.attrs.get("output_shape") or 0 in node.output.dims:
         return False
     fixed = node.str_attr("auto_pad", "NOTSET") == "NOTSET" and node.int_attr("group", 1) == 1
     return fixed and all(d == 1 for d in node.ints_attr("dilations") or [])
