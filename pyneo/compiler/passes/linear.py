@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, has_constant_bias, split_const, take_output
+from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.passes.match import (
+    Readers,
+    activations,
+    constant,
+    has_constant_bias,
+    is_unfused,
+    split_const,
+    take_output,
+)
 
 _CONVS = ("Conv", "ConvTranspose")
-
-
-def _plain(node: Node) -> bool:
-    """Whether nothing was fused behind the node's sum yet."""
-    return not (node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"))
 
 
 def _folds(node: Node) -> bool:
     """Whether a convolution's weights may take in what follows it."""
     ready = node.op in _CONVS and node.is_known and node.outputs[0] is not None
-    return ready and _plain(node) and node.const(1) is not None and has_constant_bias(node)
+    return ready and is_unfused(node) and node.const(1) is not None and has_constant_bias(node)
 
 
 def fold_batch_norm(graph: Graph) -> bool:
@@ -173,7 +176,7 @@ def pixels_to_matmul(graph: Graph) -> bool:
         if node.op != "Conv" or not node.is_static or node.output.dtype is not DType.F32:
             continue
         x, w, b = node.inputs[0], node.const(1), node.input(2)
-        if x is None or w is None or w.size < _MANY_WEIGHTS or (b is not None and b.const is None):
+        if x is None or w is None or w.size < _MANY_WEIGHTS or not has_constant_bias(node):
             continue
         ones = (*x.dims[2:], *w.shape[2:], *node.output.dims[2:], x.dims[0], node.int_attr("group", 1))
         if any(n != 1 for n in ones) or node.input(3) is not None:
@@ -184,7 +187,7 @@ def pixels_to_matmul(graph: Graph) -> bool:
         at = graph.nodes.index(node)
         graph.nodes[at : at + 1] = [
             _reshaped(graph, node.name, x, rows, x.dims[:2]),
-            Node("MatMul", node.name, [rows, weights, *bias], [sums], _activations(node)),
+            Node("MatMul", node.name, [rows, weights, *bias], [sums], activations(node)),
             _reshaped(graph, node.name, sums, node.output, node.output.dims),
         ]
         changed = True
@@ -194,10 +197,6 @@ def pixels_to_matmul(graph: Graph) -> bool:
 def _reshaped(graph: Graph, stem: str, x: Value, y: Value, dims: tuple[int, ...]) -> Node:
     shape = constant(graph, f"{stem}/shape", np.array(dims, np.int64))
     return Node("Reshape", graph.fresh_name(f"{stem}/reshape"), [x, shape], [y], {"allowzero": [1]})
-
-
-def _activations(node: Node) -> dict[str, Attr]:
-    return {k: v for k, v in node.attrs.items() if k.startswith(("act", "post_act"))}
 
 
 def _plain_gemm(node: Node) -> bool:
@@ -213,7 +212,7 @@ def matmul_bias(graph: Graph) -> bool:
             node.op != "MatMul"
             or not node.is_known
             or node.outputs[0] is None
-            or not _plain(node)
+            or not is_unfused(node)
             or node.input(2) is not None
         ):
             continue
@@ -247,7 +246,7 @@ def fold_scale_into_matmul(graph: Graph) -> bool:
     changed = False
     for node in graph.nodes:
         b = node.const(1)
-        if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or not _plain(node):
+        if node.op != "MatMul" or not node.is_known or node.outputs[0] is None or not is_unfused(node):
             continue
         if b is None or b.dtype != np.float32 or b.ndim < 2 or not has_constant_bias(node):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import Graph, Node, Value, with_parts
+from pyneo.compiler.ir.graph import Attr, Graph, Node, Value, with_parts
 
 
 class Readers:
@@ -69,6 +69,16 @@ def shapes_of(v: Value) -> list[tuple[int, ...]]:
 def has_constant_bias(node: Node) -> bool:
     """Whether input 2 is a constant, or absent."""
     return node.input(2) is None or node.const(2) is not None
+
+
+def is_unfused(node: Node) -> bool:
+    """Whether nothing was fused behind the node's sum yet."""
+    return not (node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"))
+
+
+def activations(node: Node) -> dict[str, Attr]:
+    """The attributes of what was fused behind the node's sum."""
+    return {k: v for k, v in node.attrs.items() if k.startswith(("act", "post_act"))}
 
 
 def gathered(node: Node, size: int) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
-from pyneo.compiler.passes.match import constant, has_constant_bias, take_output
+from pyneo.compiler.passes.match import constant, has_constant_bias, is_unfused, take_output
 
 # Few outputs leave most lanes of a vector idle; with all phases side by side they fill about one.
 _LANES = 16
@@ -39,9 +39,9 @@ def split_phases(graph: Graph) -> bool:
 
 
 def _plain(node: Node) -> bool:
-    if node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"):
+    if not is_unfused(node) or not has_constant_bias(node):
         return False
-    if not has_constant_bias(node) or node.attrs.get("output_shape") or 0 in node.output.dims:
+    if node.attrs.get("output_shape") or 0 in node.output.dims:
         return False
     fixed = node.str_attr("auto_pad", "NOTSET") == "NOTSET" and node.int_attr("group", 1) == 1
     return fixed and all(d == 1 for d in node.ints_attr("dilations") or [])

@@ -12,7 +12,15 @@ import math
 import numpy as np
 
 from pyneo.compiler.ir.graph import DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, has_constant_bias, producer, take_output
+from pyneo.compiler.passes.match import (
+    Readers,
+    activations,
+    constant,
+    has_constant_bias,
+    is_unfused,
+    producer,
+    take_output,
+)
 
 # What is saved and paid, in microseconds: multiply-adds, elements of a sum, elements of a resize.
 _US_PER_PRODUCT = 2e-5
@@ -26,7 +34,7 @@ def mix_before_resize(graph: Graph) -> bool:
     readers = Readers(graph)
     changed = False
     for conv in list(graph.nodes):
-        if not _is_pointwise(conv) or not _is_plain(conv):
+        if not _is_pointwise(conv) or not is_unfused(conv):
             continue
         whole = conv.inputs[0]
         concat = producer(whole, "Concat")
@@ -54,10 +62,6 @@ def _is_pointwise(node: Node) -> bool:
     if node.ints_attr("strides") not in (None, [1, 1]) or any(node.ints_attr("pads") or []):
         return False
     return has_constant_bias(node)
-
-
-def _is_plain(node: Node) -> bool:
-    return not (node.input(3) or node.attrs.get("act") or node.attrs.get("post_act"))
 
 
 def _resized(v: Value | None, readers: Readers, conv: Node, summed: bool) -> Node | None:
@@ -139,7 +143,7 @@ def merge_pointwise(graph: Graph) -> bool:
     changed = False
     for conv in list(graph.nodes):
         first = producer(conv.inputs[0], "Conv") if _is_pointwise(conv) else None
-        if first is None or not _is_plain(first) or readers.only(first.output) is not conv:
+        if first is None or not is_unfused(first) or readers.only(first.output) is not conv:
             continue
         inner, outer = first.const(1), conv.const(1)
         if inner is None or outer is None or inner.dtype != np.float32 or not has_constant_bias(first):
@@ -156,8 +160,7 @@ def merge_pointwise(graph: Graph) -> bool:
         weights = constant(graph, f"{conv.name}/merged", merged.astype(np.float32))
         shifted = constant(graph, f"{conv.name}/shift", shift.astype(np.float32))
         conv.inputs = [first.inputs[0], weights, shifted, *conv.inputs[3:]]
-        fused = {k: v for k, v in conv.attrs.items() if k.startswith(("act", "post_act"))}
-        conv.attrs = {**first.attrs, **fused}
+        conv.attrs = {**first.attrs, **activations(conv)}
         graph.remove([first])
         readers = Readers(graph)
         changed = True

@@ -12,7 +12,6 @@ from pyneo.namedtuple import NamedTuple
 from pyneo.package.digest import sha256
 
 if TYPE_CHECKING:
-
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PathLike = str | os.PathLike[str]
