@@ -117,6 +117,14 @@ SHAPES: dict[str, tuple] = {
     "3-D, slice by slice": (2, 16, (3, 6, 7), 24, (1, 3, 3), {"pads": [0, 0, 1, 0, 0, 1]}),
     "3-D, whole blocks": (1, 16, (4, 7, 6), 40, (3, 1, 3), {"pads": [1, 0, 1, 1, 0, 1]}),
     "3-D, no padding, many blocks": (1, 48, (4, 5, 6), 33, (2, 2, 2), {"strides": [2, 1, 1]}),
+    "3-D, 3x3x3, uneven pads": (1, 150, (4, 14, 13), 48, (3, 3, 3), {"pads": [2, 1, 1, 0, 1, 1]}),
+    "3-D, 3x3x3, many tiles": (2, 33, (7, 19, 25), 21, (3, 3, 3), {"pads": [1, 1, 1, 1, 1, 1]}),
+    "3-D, 3x3x3, one slice": (1, 24, (1, 8, 7), 40, (3, 3, 3), {"pads": [1, 1, 1, 1, 1, 1]}),
+    "3-D, 5x3x3": (1, 16, (3, 9, 6), 16, (5, 3, 3), {"pads": [3, 0, 1, 2, 2, 1]}),
+    "3-D, 1x3x3, many slices": (1, 18, (9, 5, 5), 70, (1, 3, 3), {"pads": [0, 1, 1, 0, 1, 1]}),
+    "3-D, groups of four": (2, 32, (3, 6, 5), 32, (3, 3, 3), {"group": 8, "pads": [1, 1, 1, 1, 1, 1]}),
+    "3-D, along the first axis": (2, 19, (9, 4, 6), 40, (5, 1, 1), {"strides": [2, 1, 1], "pads": [2, 0, 0, 3, 0, 0]}),
+    "3-D, along the last axis": (1, 16, (3, 4, 30), 24, (1, 1, 3), {"strides": [1, 1, 2], "pads": [0, 0, 1, 0, 0, 1]}),
     "3-D, first layer": (
         1,
         3,
@@ -184,6 +192,7 @@ def test_conv_kernels_agree_with_the_reference(shape: str, tier: str) -> None:
         "3-D, first layer, dilated",
         "3-D, slice by slice",
         "3-D, no padding, many blocks",
+        "3-D, 3x3x3, many tiles",
     ],
 )
 def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier: str) -> None:
@@ -201,6 +210,9 @@ def test_conv_epilogues_agree_with_the_reference(shape: str, epilogue: str, tier
         "3x3, stride 2",
         "first layer, 3x3",
         "first layer, 1-D",
+        "3-D, 3x3x3, uneven pads",
+        "3-D, 3x3x3, many tiles",
+        "3-D, 1x3x3, many slices",
     ],
 )
 def test_conv_with_small_caches_still_agrees(shape: str, tier: str) -> None:
@@ -312,6 +324,15 @@ def test_transposed_threads_change_no_bit(shape: str, tier: str) -> None:
 
 def test_blocked_kernel_refuses_groups_that_split_a_block() -> None:
     made = node("groups of a few")
+    for tier in TIERS:
+        block = block_of(tier)
+        assert kernels(made, tier, block, block) == []
+
+
+def test_a_slice_of_padding_alone_is_left_to_the_reference() -> None:
+    rng = np.random.default_rng(4)
+    draw = lambda *s: rng.standard_normal(s, dtype=np.float32)  # noqa: E731
+    made = Node("Conv", [draw(1, 16, 2, 6, 6), draw(16, 16, 3, 3, 3)], {"pads": [4, 1, 1, 1, 1, 1]})
     for tier in TIERS:
         block = block_of(tier)
         assert kernels(made, tier, block, block) == []

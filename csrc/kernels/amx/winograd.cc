@@ -31,6 +31,8 @@ int64_t position_bytes(const Geometry& g) { return g.panels() * panel_bytes(g); 
 // Boxes of a group of tiles: of its input, then of its products.
 int64_t boxes(const Geometry& g) { return 2 * (steps(g) > g.panels() ? steps(g) : g.panels()); }
 
+PN_COLD bool accepts_planes(const KernelQuery& q) { return q.in[0]->shape.rank < 5 && accepts(q); }
+
 int64_t packed_bytes(const KernelQuery& q) {
   Geometry g;
   read_geometry(q, &g);
@@ -276,7 +278,7 @@ PN_COLD float cost(const KernelQuery& q) {
 PN_KERNEL_TABLE(amx_winograd)
 PN_KERNEL_ROWS(amx_winograd) = {
     {"f32_conv_winograd_amx_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1,
-     sizeof(PN_TIER::winograd::State), PN_TIER::winograd::accepts, PN_TIER::cost,
+     sizeof(PN_TIER::winograd::State), PN_TIER::accepts_planes, PN_TIER::cost,
      PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare,
      PN_TIER::winograd::run},
 };

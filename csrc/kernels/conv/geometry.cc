@@ -53,14 +53,35 @@ static void merge_groups(Geometry* g) {
   g->merged = n;
 }
 
-PN_COLD bool read_geometry(const KernelQuery& q, Geometry* g) {
+__attribute__((noinline)) void Slices::taps_of(int64_t d, int64_t* first, int64_t* end) const {
+  int64_t i = d * stride - pad, k = 0;
+  for (; k < kernel && i < 0; ++k) i += dilation;
+  *first = k;
+  for (; k < kernel && i < in; ++k) i += dilation;
+  *end = k;
+}
+
+PN_COLD bool Slices::met() const {
+  if (out > 4096 || kernel > 4096) return false;
+  for (int64_t d = 0; d < out; ++d) {
+    int64_t first, end;
+    taps_of(d, &first, &end);
+    if (first == end) return false;
+  }
+  return true;
+}
+
+PN_COLD bool read_geometry(const KernelQuery& q, Geometry* g, Slices* slices) {
   ConvGeometry c;
   if (read_conv("Conv", q.attrs, q.in[0]->shape, q.in[1]->shape, &c) != Status::kOk) {
     clear_error();
     return false;
   }
   Window& w = c.window;
-  if (w.spatial > 2) {  // a pointwise one has but one axis
+  if (slices != nullptr) *slices = Slices{1, 1, 1, 1, 1, 0};
+  if (w.spatial == 3 && slices != nullptr) {
+    *slices = Slices{w.in[0], w.out[0], w.kernel[0], w.stride[0], w.dilation[0], w.pad_begin[0]};
+  } else if (w.spatial > 2) {  // a pointwise one has but one axis
     for (int i = 0; i < w.spatial; ++i) {
       if (w.kernel[i] != 1 || w.stride[i] != 1 || w.in[i] != w.out[i] || w.pad_begin[i] != 0) return false;
     }

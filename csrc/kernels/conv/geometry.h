@@ -35,14 +35,24 @@ struct Geometry {
   }
 };
 
+// The first of three spatial axes; of fewer, one slice.
+struct Slices {
+  int64_t in, out, kernel, stride, dilation, pad;
+
+  // Slices [*first, *end) of the kernel meet the image for output slice d.
+  void taps_of(int64_t d, int64_t* first, int64_t* end) const;
+  // Whether each output slice meets the image; what is padding alone is left to the reference.
+  bool met() const;
+};
+
 // Only padding that a window reaches counts.
 void set_end_padding(Geometry* g);
 // One row where that is the same: of all pixels, or of the only column.
 void merge_rows(Geometry* g);
 // The last two axes of a window, or the only one.
 Geometry plane_geometry(const KernelQuery& q, const Window& w, int64_t batch, int64_t groups, int64_t channels, int64_t filters);
-// The geometry of a node Conv; false if it has none of one or two axes.
-bool read_geometry(const KernelQuery& q, Geometry* g);
+// The geometry of a node Conv; false if it has none of one or two axes. With `slices`, that of a slice of three axes.
+bool read_geometry(const KernelQuery& q, Geometry* g, Slices* slices = nullptr);
 
 // dtypes and layouts of the operands.
 bool accepts_operands(const KernelQuery& q, bool blocked_in, bool blocked_out);

@@ -13,70 +13,41 @@ constexpr int64_t kShortDepth = 80;  // of one slice
 
 struct State {
   Direct slice;     // of one image: of g.taps slices of the kernel, which is all of them or one
-  int64_t batch, in_d, out_d, kernel_d, stride_d, dilation_d, pad_d;
+  Slices depth;
+  int64_t batch;
   Activation act, post;
   bool whole;
 
   int64_t tap_floats() const { return slice.g.groups * slice.g.group_floats(); }
-  // Slices [*first, *end) of the kernel meet the image for output slice d.
-  __attribute__((noinline)) void taps_of(int64_t d, int64_t* first, int64_t* end) const {
-    int64_t i = d * stride_d - pad_d, k = 0;
-    for (; k < kernel_d && i < 0; ++k) i += dilation_d;
-    *first = k;
-    for (; k < kernel_d && i < in_d; ++k) i += dilation_d;
-    *end = k;
-  }
 };
 
 PN_COLD bool read(const KernelQuery& q, State* s) {
-  ConvGeometry c;
-  if (read_conv("Conv", q.attrs, q.in[0]->shape, q.in[1]->shape, &c) != Status::kOk) {
-    clear_error();
-    return false;
-  }
-  const Window& w = c.window;
-  if (w.spatial != 3) return false;
   Direct& d = s->slice;
-  d.g = plane_geometry(q, w, 1, c.groups, c.channels, c.filters);
-  set_end_padding(&d.g);
+  if (q.in[0]->shape.rank != 5 || !read_geometry(q, &d.g, &s->depth)) return false;
+  s->batch = d.g.batch;
+  d.g.batch = 1;
   set_dense(&d);
-  d.tap_plane = d.in_plane * w.dilation[0];
-  d.in_plane *= w.in[0];
-  d.out_plane *= w.out[0];
-  merge_rows(&d.g);
-  d.out_row = d.g.out_w;
+  d.tap_plane = d.in_plane * s->depth.dilation;
+  d.in_plane *= s->depth.in;
+  d.out_plane *= s->depth.out;
   d.epilogue = Epilogue{{}, {}, true};
-  if (w.kernel[0] == 1 || (d.g.depth() <= kShortDepth && !d.g.blocked_in)) {
-    d.g.taps = w.kernel[0];
+  if (s->depth.kernel == 1 || (d.g.depth() <= kShortDepth && !d.g.blocked_in)) {
+    d.g.taps = s->depth.kernel;
     d.g.channels *= d.g.taps;
     d.epilogue.read(q.attrs, "Conv");
   }
   plan_direct(q.target->l2_bytes, kTileVecs, &d);
-  s->batch = c.batch;
-  s->in_d = w.in[0];
-  s->out_d = w.out[0];
-  s->kernel_d = w.kernel[0];
-  s->stride_d = w.stride[0];
-  s->dilation_d = w.dilation[0];
-  s->pad_d = w.pad_begin[0];
   Epilogue e;
   e.read(q.attrs, "Conv");
   s->act = e.act;
   s->post = e.post;
-  s->whole = d.g.taps == s->kernel_d;
+  s->whole = d.g.taps == s->depth.kernel;
   return true;
 }
 
 PN_COLD bool accepts(const KernelQuery& q, bool blocked_in, bool blocked_out) {
   State s;
-  if (!accepts_operands(q, blocked_in, blocked_out) || !read(q, &s) || !accepts_groups(s.slice.g)) return false;
-  if (s.out_d > 4096 || s.kernel_d > 4096) return false;
-  for (int64_t d = 0; d < s.out_d; ++d) {  // a slice of padding alone is left to the reference
-    int64_t first, end;
-    s.taps_of(d, &first, &end);
-    if (first == end) return false;
-  }
-  return true;
+  return accepts_operands(q, blocked_in, blocked_out) && read(q, &s) && accepts_groups(s.slice.g) && s.depth.met();
 }
 bool accepts_blocked(const KernelQuery& q) { return accepts(q, true, true); }
 bool accepts_first(const KernelQuery& q) { return accepts(q, false, true); }
@@ -95,16 +66,17 @@ PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) {
 PN_COLD int64_t packed_bytes(const KernelQuery& q) {
   State s;
   read(q, &s);
-  return s.kernel_d / s.slice.g.taps * s.tap_floats() * 4;
+  return s.depth.kernel / s.slice.g.taps * s.tap_floats() * 4;
 }
 
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   State s;
   read(q, &s);
   const Geometry& g = s.slice.g;
-  const int64_t plane = g.kernel_h * g.kernel_w, channel = s.kernel_d * plane, filter = g.channels / g.taps * channel;
+  const int64_t plane = g.kernel_h * g.kernel_w, channel = s.depth.kernel * plane;
+  const int64_t filter = g.channels / g.taps / g.merged * channel;
   const FilterSteps steps{g.filters * filter, filter, channel, g.kernel_w, 1, plane};
-  for (int64_t k = 0; k < s.kernel_d / g.taps; ++k) {
+  for (int64_t k = 0; k < s.depth.kernel / g.taps; ++k) {
     pack_direct(g, kTileVecs, static_cast<const float*>(plain) + k * plane, steps, static_cast<float*>(packed) + k * s.tap_floats());
   }
 }
@@ -116,15 +88,15 @@ Status run(const void* state, RunContext& c) {
   const int64_t channels = round_up(g.groups * g.filters, kVec), own = g.groups * (g.channels / g.taps);
   const int64_t in_image = (g.blocked_in ? round_up(own, kVec) : own) * s.slice.in_plane;
   for (int64_t n = 0; n < s.batch; ++n) {
-    for (int64_t d = 0; d < s.out_d; ++d) {
+    for (int64_t d = 0; d < s.depth.out; ++d) {
       const int64_t at = n * channels * s.slice.out_plane + d * g.out_h * g.out_w * kVec;
       const float *z = c.has(3) ? in(3) + at : nullptr, *sum = nullptr;
       float* y = c.out[0]->as<float>() + at;
       int64_t first, end;
-      s.taps_of(d, &first, &end);
+      s.depth.taps_of(d, &first, &end);
       const int64_t at_once = s.whole ? end - first : 1;
       for (int64_t k = first; k < end; k += at_once) {
-        const float* x = in(0) + n * in_image + (d * s.stride_d + k * s.dilation_d - s.pad_d) * g.in_h * g.in_w * g.block();
+        const float* x = in(0) + n * in_image + (d * s.depth.stride + k * s.depth.dilation - s.depth.pad) * g.in_h * g.in_w * g.block();
         const int64_t packed = s.whole ? 0 : k;
         run_direct(s.slice, {x, in(1) + packed * s.tap_floats(), sum == nullptr ? in(2) : nullptr, s.whole ? z : sum, y,
                              k - packed, k - packed + at_once}, c);
@@ -145,7 +117,7 @@ Status run(const void* state, RunContext& c) {
 PN_COLD float cost(const KernelQuery& q) {
   State s;
   read(q, &s);
-  return static_cast<float>(direct_cost(s.slice) * static_cast<double>(s.batch * s.out_d * (s.kernel_d / s.slice.g.taps)));
+  return static_cast<float>(direct_cost(s.slice) * static_cast<double>(s.batch * s.depth.out * (s.depth.kernel / s.slice.g.taps)));
 }
 
 }  // namespace

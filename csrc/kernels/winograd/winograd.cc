@@ -18,15 +18,19 @@ namespace winograd {
 
 PN_COLD bool accepts(const KernelQuery& q) {
   Geometry g;
-  return accepts_conv(q, true, true, &g) && g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 && g.stride_w == 1 &&
-         g.dilation_h == 1 && g.dilation_w == 1;
+  Slices d;
+  return accepts_operands(q, true, true) && read_geometry(q, &g, &d) && accepts_groups(g) && g.kernel_h == 3 && g.kernel_w == 3 &&
+         g.stride_h == 1 && g.stride_w == 1 && g.dilation_h == 1 && g.dilation_w == 1 && d.stride == 1 && d.dilation == 1 && d.met();
 }
 
 PN_COLD void plan(const KernelQuery& q, int64_t out, int64_t unit, State* s) {
-  read_geometry(q, &s->g);
+  read_geometry(q, &s->g, &s->depth);
   s->epilogue.read(q.attrs, "Conv");
   const Geometry& g = s->g;
+  s->in_plane = s->depth.in * g.in_h * g.in_w;
+  s->out_plane = s->depth.out * g.out_h * g.out_w;
   s->out = out;
+  s->span = 1;
   s->tiles_w = ceil_div(g.out_w, out);
   s->tiles = s->tiles_w * ceil_div(g.out_h, out);
   s->unit = unit;
@@ -79,7 +83,7 @@ void transform_tile(const State& s, const float* x, int64_t block, int64_t t, fl
   constexpr int kIn = kOut + 2;
   const Geometry& g = s.g;
   const int64_t top = t / s.tiles_w * kOut - g.pad_h, left = t % s.tiles_w * kOut - g.pad_w, pitch = g.in_w * kVec;
-  x += (block * g.in_h + top) * pitch + left * kVec;
+  x += block * s.in_plane * kVec + top * pitch + left * kVec;
   int64_t row = pitch;
   alignas(64) float edge[kIn * kIn * kVec];
   if (top < 0 || left < 0 || top + kIn > g.in_h || left + kIn > g.in_w) {
@@ -108,7 +112,7 @@ void finish_tiles(const State& s, const Operands& o, int64_t filter, int64_t t0,
     VF y[kOut][kOut];
     transform_output<kOut>(m, bias, y);
     for (int r = 0; r < rows; ++r) {
-      const int64_t at = filter * g.out_h * g.out_w + ((top + r) * g.out_w + left) * kVec;
+      const int64_t at = filter * s.out_plane + ((top + r) * g.out_w + left) * kVec;
       finish_row<kOut>(s.epilogue, f, y[r], o.z != nullptr ? o.z + at : nullptr, o.y + at, cols);
     }
   }
@@ -119,9 +123,9 @@ Status run(const void* state, RunContext& c) {
   const Geometry& g = s.g;
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Operands all{in(0), in(1), in(2), in(3), c.out[0]->as<float>()};
-  const int64_t images = g.batch * g.groups;
+  const int64_t spans = s.spans(), images = g.batch * g.groups * spans;
   const Pool serial = Pool::serial();
-  const Pool& pool = g.flops() < kAloneFlops ? serial : *c.pool;
+  const Pool& pool = g.flops() * static_cast<double>(s.depth.out * s.depth.kernel) < kAloneFlops ? serial : *c.pool;
   const int64_t threads = pool.size();
   // Tiles are divided while each thread has several units of them, for what they share is the weights; panels
   // otherwise, which share the transform of the input.
@@ -132,13 +136,14 @@ Status run(const void* state, RunContext& c) {
             : s.units >= 2 * threads ? Split{threads, 1}
                                      : split_grid(s.units, g.panels(), threads);
   }
-  const int64_t in_group = g.blocks() * kVec * g.in_h * g.in_w, out_group = round_up(g.filters, kVec) * g.out_h * g.out_w;
+  const int64_t in_group = g.blocks() * kVec * s.in_plane, out_group = round_up(g.filters, kVec) * s.out_plane;
   pool.run(images * split.rows * split.cols, [&](int64_t task, int thread) {
-    const int64_t across = task % split.cols, down = task / split.cols % split.rows, image = task / (split.cols * split.rows);
-    const int64_t group = image % g.groups;
+    const int64_t across = task % split.cols, down = task / split.cols % split.rows;
+    const int64_t slices = task / (split.cols * split.rows), image = slices / spans, group = image % g.groups;
     const Operands o{all.x + image * in_group, all.w + group * s.group_weights,
                      all.bias != nullptr ? all.bias + group * g.filters : nullptr,
-                     all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group};
+                     all.z != nullptr ? all.z + image * out_group : nullptr, all.y + image * out_group,
+                     tile_begin(s.depth.out, spans, slices % spans), tile_begin(s.depth.out, spans, slices % spans + 1)};
     const int64_t u0 = tile_begin(s.units, split.rows, down), u1 = tile_begin(s.units, split.rows, down + 1);
     const int64_t blocks = ceil_div(u1 - u0, s.block);
     for (int64_t b = 0; b < blocks; ++b) {
@@ -153,7 +158,9 @@ Status run(const void* state, RunContext& c) {
 }
 
 PN_COLD double transform_cost(const KernelQuery& q, const State& s) {
-  const double tiles = static_cast<double>(s.g.batch * s.g.groups * s.tiles), vec_in = static_cast<double>(s.g.blocks());
+  const double tiles = static_cast<double>(s.g.batch * s.g.groups * s.tiles * s.depth.out);
+  // Slices that two blocks share are transformed for both.
+  const double vec_in = static_cast<double>(s.g.blocks() * (s.span + s.depth.kernel - 1)) / static_cast<double>(s.span);
   const double vec_out = static_cast<double>(ceil_div(s.g.filters, kVec));
   double us = tiles * (s.out == 4 ? vec_in * 650 + vec_out * 450 : vec_in * 250 + vec_out * 200) / kVectorRate;
   us += static_cast<double>(q.in[0]->bytes() + q.out[0]->bytes()) * 1.5e-5;
@@ -173,7 +180,8 @@ using namespace winograd;  // NOLINT: this file is about nothing else
 #ifndef PN_TABLES_ONLY
 static_assert(kSlots == kTilePixels, "a group of tiles is what one call of the microkernel takes");
 #endif
-// Channels that are summed at a time: their weights for a panel stay in L1, and the sums round less.
+// Channels that are summed at a time, of one slice of the kernel: their weights for a panel stay in L1, and the sums
+// round less.
 constexpr int64_t kPartChannels = PN_VEC == 16 ? 128 : 192;
 
 int64_t part_count(const Geometry& g) { return ceil_div(g.blocks() * kVec, kPartChannels); }
@@ -182,33 +190,37 @@ int64_t vectors(const Geometry& g) { return ceil_div(g.filters, kVec); }
 template <int kOut>
 int64_t packed_bytes(const KernelQuery& q) {
   Geometry g;
-  read_geometry(q, &g);
-  return g.groups * g.group_floats() * 4 * (kOut + 2) * (kOut + 2) / kTaps;
+  Slices d;
+  read_geometry(q, &g, &d);
+  return g.groups * g.group_floats() * d.kernel * 4 * (kOut + 2) * (kOut + 2) / kTaps;
 }
 
-// Each group [position][part of the channels][panel][channel][filter].
+// Each group [position][slice of the kernel][part of the channels][panel][channel][filter].
 PN_COLD void pack_for(int out, const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
-  read_geometry(q, &g);
+  Slices d;
+  read_geometry(q, &g, &d);
   const float* w = static_cast<const float*>(plain);
   float* to = static_cast<float*>(packed);
   const int64_t positions = int64_t{out + 2} * (out + 2);
   const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
-  const int64_t parts = part_count(g), width = vectors(g) * kVec, step = g.channels * width;
+  const int64_t parts = part_count(g), width = vectors(g) * kVec, slice = g.channels * width, step = d.kernel * slice;
   for (int64_t n = 0; n < g.groups; ++n, to += step * positions) {
     for (int64_t f = 0; f < g.filters; ++f) {
       const int64_t f0 = f / kPanel * kPanel, panel = width - f0 < kPanel ? kVec : kPanel;
       int64_t part = 0, c0 = 0, c1 = 0;
-      for (int64_t c = f / own_filters * own, end = c + own; c < end; ++c, w += kTaps) {
+      for (int64_t c = f / own_filters * own, end = c + own; c < end; ++c) {
         while (c >= c1) {
           c0 = c1;
           c1 = tile_begin(g.blocks(), parts, ++part) * kVec;
           if (part == parts) c1 = g.channels;
         }
-        float u[36];
-        transform_filter(out, w, u);
         float* at = to + c0 * width + f0 * (c1 - c0) + (c - c0) * panel + f - f0;
-        for (int64_t i = 0; i < positions; ++i) at[i * step] = u[i];
+        for (int64_t k = 0; k < d.kernel; ++k, w += kTaps, at += slice) {
+          float u[36];
+          transform_filter(out, w, u);
+          for (int64_t i = 0; i < positions; ++i) at[i * step] = u[i];
+        }
       }
     }
   }
@@ -253,20 +265,26 @@ int64_t group_count(const State& s, int64_t tiles) { return tiles <= kTall ? 1 :
 int64_t room(const State& s) { return (s.positions() + 1) * kStep; }
 int64_t rooms(const State& s) { return s.g.blocks() > vectors(s.g) ? s.g.blocks() : vectors(s.g); }
 
-// Tiles [t0, t1) of an image, panels [p0, p1).
+// What lies in [slice][group of tiles]: input of a block, or in front of it its products. The input of a product with a
+// slice of the kernel lies that many slices on.
 void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, char* scratch) {
   const Geometry& g = s.g;
   const int64_t n = t1 - t0, groups = group_count(s, n), box = room(s), group = rooms(s) * box;
   float *m = reinterpret_cast<float*>(scratch), *v = m + kStep;
   const int64_t small = n / groups, larger = n % groups;
   const auto begin = [&](int64_t i) { return t0 + i * small + (i < larger ? i : larger); };
+  const int64_t top = o.first - s.depth.pad, slices = o.end - o.first;  // the first slice of the input, perhaps outside
 
-  for (int64_t i = 0; i < groups; ++i) {
+  for (int64_t j = 0; j < (slices + s.depth.kernel - 1) * groups; ++j) {
     // A tall tile is full: the last of its tiles may be there twice.
+    const int64_t slice = top + j / groups, i = j % groups;
+    if (slice < 0 || slice >= s.depth.in) continue;
     const int64_t first = begin(i), last = begin(i + 1) - 1, end = last - first < kSlots ? last + 1 : first + kTall;
     for (int64_t block = 0; block < g.blocks(); ++block) {
-      float* to = v + i * group + block * box;
-      for (int64_t t = first; t < end; ++t, to += kVec) s.transform_tile(s, o.x, block, t < last ? t : last, to);
+      float* to = v + j * group + block * box;
+      for (int64_t t = first; t < end; ++t, to += kVec) {
+        s.transform_tile(s, o.x + slice * g.in_h * g.in_w * kVec, block, t < last ? t : last, to);
+      }
     }
   }
 
@@ -279,42 +297,56 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   product.out_row = 0;
   const int64_t parts = part_count(g), width = vectors(g) * kVec;
   Walk walk{0, box, 1, 0, 1, 0, kVec, 0, kVec, 0};
-  const auto multiply = [&](const float* x, const float* w, const float* next, float* y, int vecs, bool add) {
-    const int64_t w_step = vecs * kVec;
-    product.ahead_step = groups < w_step / 8 ? 16 : 8;
-    for (int64_t i = 0; i < groups; ++i, x += group, y += group) {
-      const int64_t tiles = small + (i < larger);
+  // Slices [first, end) of the output; those from `added` on have products of slices of the kernel before this one.
+  const auto multiply = [&](const float* x, const float* w, const float* next, float* y, int vecs, int64_t first, int64_t end,
+                            int64_t added) {
+    const int64_t w_step = vecs * kVec, count = (end - first) * groups;
+    product.ahead_step = count < w_step / 8 ? 16 : 8;
+    x += first * groups * group;
+    y += first * groups * group;
+    for (int64_t j = 0; j < count; ++j, x += group, y += group) {
+      const int64_t tiles = small + (j % groups < larger);
+      const bool add = first + j / groups >= added;
 #if defined(__AVX512F__)
       if (tiles > kSlots) {
-        for (int j = 0; j < vecs; ++j) {
-          tall_tile(walk, x, w + j * kVec, w_step, next + j * walk.depth() * kVec, y + j * box, add);
+        for (int i = 0; i < vecs; ++i) {
+          tall_tile(walk, x, w + i * kVec, w_step, j == 0 ? next + i * walk.depth() * kVec : w, y + i * box, add);
         }
         continue;
       }
 #endif
-      product.ahead = i < w_step / product.ahead_step ? next + i * walk.depth() * product.ahead_step : w;
+      product.ahead = j < w_step / product.ahead_step ? next + j * walk.depth() * product.ahead_step : w;
       tile_fn(1, static_cast<int>(tiles), vecs)(walk, x, w, product, y, add ? y : nullptr);
     }
   };
+  const int64_t kernel = s.depth.kernel;
   for (int64_t position = 0; position < s.positions(); ++position, v += kStep, m += kStep) {
-    for (int64_t part = 0; part < parts; ++part) {
-      const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
-      walk.a_count = b1 - b0;
-      walk.last = (b1 == g.blocks() ? g.channels : b1 * kVec) - (b1 - 1) * kVec;
-      const float* from = o.w + (position * g.channels + b0 * kVec) * width + p0 * kPanel * walk.depth();
-      for (int64_t p = p0; p < p1; ++p) {
-        const int vecs = width - p * kPanel < kPanel ? 1 : kTileVecs;
-        const float* next = from + walk.depth() * vecs * kVec;
-        // What a thread that has some of the panels reads behind the last of them.
-        const float* wanted = p + 1 < p1 ? next : next + ((p0 - p1) * kPanel + width) * walk.depth();
-        multiply(v + b0 * box, from, wanted, m + p * kTileVecs * box, vecs, part != 0);
-        from = next;
+    for (int64_t k = 0; k < kernel; ++k) {
+      const int64_t first = top + k < 0 ? -(top + k) : 0, left = s.depth.in - top - k, end = left < slices ? left : slices;
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
+        walk.a_count = b1 - b0;
+        walk.last = (b1 == g.blocks() ? g.channels : b1 * kVec) - (b1 - 1) * kVec;
+        const float* from = o.w + ((position * kernel + k) * g.channels + b0 * kVec) * width + p0 * kPanel * walk.depth();
+        for (int64_t p = p0; p < p1; ++p) {
+          const int vecs = width - p * kPanel < kPanel ? 1 : kTileVecs;
+          const float* next = from + walk.depth() * vecs * kVec;
+          // What a thread that has some of the panels reads behind the last of them.
+          const float* wanted = p + 1 < p1 ? next : next + ((p0 - p1) * kPanel + width) * walk.depth();
+          multiply(v + k * groups * group + b0 * box, from, wanted, m + p * kTileVecs * box, vecs, first, end,
+                   part > 0 ? first : k > 0 ? first + (top + k <= 0) : end);
+          from = next;
+        }
       }
     }
   }
   m -= s.positions() * kStep;
   for (int64_t f = p0 * kTileVecs; f < vectors(g) && f < p1 * kTileVecs; ++f) {
-    for (int64_t i = 0; i < groups; ++i) s.finish_tiles(s, o, f * kVec, begin(i), begin(i + 1), m + i * group + f * box);
+    for (int64_t j = 0; j < slices * groups; ++j) {
+      const int64_t at = (o.first + j / groups) * g.out_h * g.out_w * kVec, i = j % groups;
+      const Operands slice{nullptr, nullptr, o.bias, o.z != nullptr ? o.z + at : nullptr, o.y + at};
+      s.finish_tiles(s, slice, f * kVec, begin(i), begin(i + 1), m + j * group + f * box);
+    }
   }
 }
 
@@ -322,21 +354,28 @@ PN_COLD void plan_all(const KernelQuery& q, int64_t out, State* s) {
   plan(q, out, kSlots, s);
   if (s->tiles <= kTall || vectors(s->g) == 1) s->unit = s->tiles < kTall ? s->tiles : kTall;
   s->units = ceil_div(s->tiles, s->unit);
-  s->group_weights = s->g.group_floats() * s->positions() / kTaps;
+  s->group_weights = s->g.group_floats() * s->depth.kernel * s->positions() / kTaps;
   // Weights pass once for each block: it has two groups of tiles to share them, as far as those stay in L2; or as many
   // as come to a quarter of the weights, which through L2 cost less than another pass.
   const int64_t l2 = q.target->l2_bytes, bytes = rooms(*s) * room(*s) * 4;
   int64_t most = 2 * bytes < l2 * 5 / 8 ? 2 * bytes : l2 * 5 / 8;
   if (most < l2 / 4) most = l2 / 4;
   if (most < s->group_weights) most = s->group_weights;
-  plan_block(most, bytes, s);
+  // Of a volume slices rather than tiles, as each is transformed for all that it meets in a block.
+  const int64_t halo = s->depth.kernel - 1;
+  if (halo > 0 && most < l2 * 5 / 8) most = l2 * 5 / 8;
+  s->span = most / bytes - halo;
+  if (s->span < 1) s->span = 1;
+  if (s->span > s->depth.out) s->span = s->depth.out;
+  s->span = ceil_div(s->depth.out, s->spans());
+  plan_block(most, bytes * (s->span + halo), s);
 }
 
 template <int kOut>
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   plan_all(q, kOut, &s);
-  return (group_count(s, block_tiles(s)) * rooms(s) * room(s) + kStep) * 4;
+  return (group_count(s, block_tiles(s)) * (s.span + s.depth.kernel - 1) * rooms(s) * room(s) + kStep) * 4;
 }
 
 template <int kOut>
@@ -354,12 +393,19 @@ PN_COLD double cost_of(int64_t out, const KernelQuery& q) {
   State s;
   plan_all(q, out, &s);
   const Geometry& g = s.g;
-  const double images = static_cast<double>(g.batch * g.groups), blocks = static_cast<double>(ceil_div(s.units, s.block));
+  const double images = static_cast<double>(g.batch * g.groups);
+  const double blocks = static_cast<double>(ceil_div(s.units, s.block) * s.spans());
+  int64_t met = 0;  // slices of the kernel, by all of the output
+  for (int64_t d = 0; d < s.depth.out; ++d) {
+    int64_t first, end;
+    s.depth.taps_of(d, &first, &end);
+    met += end - first;
+  }
   const double positions = static_cast<double>(s.positions()), filters = static_cast<double>(vectors(g));
   // A tall tile loads as much for each multiply-add as one of five pixels and two vectors.
   const int64_t tiles = s.tiles > kSlots && s.unit > kSlots ? 10 : s.tiles;
   const double rate = tile_rate(tiles, row_tiling(tiles, kTileVecs), kTileVecs);
-  const double work = static_cast<double>(s.tiles) * positions * static_cast<double>(g.channels + 10) * filters / (rate * kVectorRate);
+  const double work = static_cast<double>(s.tiles * met) * positions * static_cast<double>(g.channels + 10) * filters / (rate * kVectorRate);
   const double bytes = static_cast<double>(s.group_weights) * 4, l2 = static_cast<double>(q.target->l2_bytes);
   // What is larger than some L2s comes from memory: other layers have used L3 since the last run.
   const double stream = blocks * bytes / (bytes * 2 <= l2 ? 150e3 : bytes <= l2 * 6 ? 25e3 : 11e3);

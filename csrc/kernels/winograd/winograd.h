@@ -21,20 +21,24 @@ constexpr int kStep = (PN_VEC == 16 ? 17 : kSlots) * kVec;
 struct Operands {
   const float *x, *w, *bias, *z;
   float* y;
+  int64_t first = 0, end = 1;  // slices of the output
 };
 
 struct State;
-// Tiles [t0, t1) of an image, panels [p0, p1).
+// Tiles [t0, t1) of the slices, panels [p0, p1).
 using BlockFn = void (*)(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0,
                          int64_t p1, char* scratch);
 
 struct State {
-  Geometry g;
+  Geometry g;              // of a slice
+  Slices depth;
+  int64_t in_plane, out_plane;  // pixels of all slices of a channel block
   int64_t out;             // outputs of a tile: 4 x 4 or 2 x 2
-  int64_t tiles_w, tiles;  // of an image
+  int64_t tiles_w, tiles;  // of a slice
   int64_t unit;            // tiles that are multiplied together
-  int64_t units;           // of the image
-  int64_t block;           // most units of a block
+  int64_t units;           // of the slice
+  int64_t block;           // most units of a block, of each of its slices
+  int64_t span;            // most slices of the output in a block
   int64_t group_weights;   // floats, of a group
   Epilogue epilogue;
   BlockFn run_block;
@@ -42,10 +46,11 @@ struct State {
   void (*finish_tiles)(const State&, const Operands&, int64_t, int64_t, int64_t, const float*);
 
   int64_t positions() const { return (out + 2) * (out + 2); }
+  int64_t spans() const { return ceil_div(depth.out, span); }
 };
 
-bool accepts(const KernelQuery& q);
-// Everything but `block`, `group_weights` and the functions.
+bool accepts(const KernelQuery& q);  // over two axes or three
+// Everything but `block`, `span`, `group_weights` and the functions.
 void plan(const KernelQuery& q, int64_t out, int64_t unit, State* s);
 // Blocks of `bytes` at most, if a unit takes that many.
 void plan_block(int64_t bytes, int64_t unit_bytes, State* s);
