@@ -361,7 +361,7 @@ Status Builder::finish() {
     if (!nodes_[i].step) continue;
     ++step_count;
     operand_count += model_->nodes()[begin_ + i].n_in + model_->nodes()[begin_ + i].n_out;
-    if (nodes_[i].kernel != nullptr) state_bytes += round_up(nodes_[i].kernel->state_bytes, 16);
+    if (nodes_[i].kernel != nullptr) state_bytes += round_up(nodes_[i].kernel->code->state_bytes, 16);
   }
   PN_TRY(out.tensors_.allocate(locals_.size()));
   PN_TRY(out.places_.allocate(locals_.size()));
@@ -395,16 +395,16 @@ Status Builder::finish() {
       step.state = n.op;
       continue;
     }
-    const KernelQuery q = kernel_query(n, w_);
-    step.call = kernel->run;
+    const KernelQuery q = kernel_query(n, kernel, w_);
+    step.call = kernel->code->run;
     step.state = out.states_.data() + state_at;
-    if (kernel->prepare != nullptr) {
-      const Status s = kernel->prepare(q, out.states_.data() + state_at);
+    if (kernel->code->prepare != nullptr) {
+      const Status s = kernel->code->prepare(q, out.states_.data() + state_at);
       if (s != Status::kOk) return fail_in(s, "node '%s' (%s)", n.name, n.op->name);
     }
-    state_at += round_up(kernel->state_bytes, 16);
-    if (kernel->thread_scratch_bytes != nullptr) {
-      const int64_t want = round_up(kernel->thread_scratch_bytes(q), 64);
+    state_at += round_up(kernel->code->state_bytes, 16);
+    if (kernel->code->thread_scratch_bytes != nullptr) {
+      const int64_t want = round_up(kernel->code->thread_scratch_bytes(q), 64);
       out.thread_stride_ = want > out.thread_stride_ ? want : out.thread_stride_;
     }
   }

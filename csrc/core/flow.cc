@@ -263,8 +263,8 @@ Status Flow::run_alone(int32_t graph, int32_t node) {
   run.pool = pool_;
   if (kernel == nullptr) return n.op->run(run);
   alignas(64) uint8_t state[kMaxKernelState];
-  if (kernel->prepare != nullptr) PN_TRY(kernel->prepare(kernel_query(n, w_), state));
-  return kernel->run(state, run);
+  if (kernel->code->prepare != nullptr) PN_TRY(kernel->code->prepare(kernel_query(n, kernel, w_), state));
+  return kernel->code->run(state, run);
 }
 
 }  // namespace pyneo

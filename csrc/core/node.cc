@@ -17,8 +17,9 @@ Status NodeWorkspace::allocate(const Model& model) {
   return inferred.allocate(outputs);
 }
 
-KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w) {
+KernelQuery kernel_query(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w) {
   KernelQuery q;
+  q.kernel = kernel;
   q.attrs = n.attrs;
   q.n_in = n.n_in;
   q.n_out = n.n_out;
@@ -26,7 +27,7 @@ KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w) {
   q.out = w.descs.data() + n.n_in;
   q.values = w.values.data();
   q.target = w.target;
-  const int p = n.kernel ? n.kernel->packed_input : -1;
+  const int p = kernel ? kernel->packed_input : -1;
   if (p >= 0 && p < n.n_in && n.inputs[p] >= 0) {
     const ModelTensor& t = w.model->tensor(n.inputs[p]);
     if (t.storage == format::kStorageConst && t.root == n.inputs[p]) q.packed = w.model->weights() + t.offset;
@@ -66,10 +67,10 @@ Status check_declared(const ModelTensor& declared, const TensorDesc& found, cons
 
 Status pick_kernel(const Model& model, const ModelNode& n, const NodeWorkspace& w, const KernelDef** kernel,
                    NodeNeeds* needs) {
-  const KernelQuery q = kernel_query(n, w);
+  const KernelQuery q = kernel_query(n, n.kernel, w);
   const int p = n.kernel ? n.kernel->packed_input : -1;
   *kernel = n.kernel;
-  if (n.kernel == nullptr || !n.kernel->accepts(q)) {
+  if (n.kernel == nullptr || !n.kernel->code->accepts(q)) {
     *kernel = nullptr;
     if (p >= 0) {
       return fail(Status::kUnsupported, "kernel '%s' does not take these shapes: compile the model with bounds that cover them",
@@ -98,8 +99,8 @@ Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorks
     if (n.op->scratch != nullptr) needs->scratch_bytes = n.op->scratch(infer_context(n, w));
     return Status::kOk;
   }
-  const KernelQuery q = kernel_query(n, w);
-  if (!kernel->accepts(q)) return fail(Status::kInvalidPackage, "kernel '%s' does not accept its operands", kernel->name);
+  const KernelQuery q = kernel_query(n, kernel, w);
+  if (!kernel->code->accepts(q)) return fail(Status::kInvalidPackage, "kernel '%s' does not accept its operands", kernel->name);
   const int p = kernel->packed_input;
   for (int32_t k = 0; k < total; ++k) {
     if (w.descs[k] != nullptr && (w.descs[k]->layout == Layout::kPacked) != (k < n.n_in && kernel->takes_packed(k))) {
@@ -107,11 +108,11 @@ Status check_kernel(const ModelNode& n, const KernelDef* kernel, const NodeWorks
                   kernel->name);
     }
   }
-  if (p >= 0 && (!q.has(p) || (kernel->check == nullptr && packed_bytes != kernel->packed_bytes(q)))) {
+  if (p >= 0 && (!q.has(p) || (kernel->code->check == nullptr && packed_bytes != kernel->code->packed_bytes(q)))) {
     return fail(Status::kInvalidPackage, "the packed weights do not have the size kernel '%s' needs", kernel->name);
   }
-  if (kernel->scratch_bytes != nullptr) needs->scratch_bytes = kernel->scratch_bytes(q);
-  if (kernel->thread_scratch_bytes != nullptr) needs->thread_scratch_bytes = kernel->thread_scratch_bytes(q);
+  if (kernel->code->scratch_bytes != nullptr) needs->scratch_bytes = kernel->code->scratch_bytes(q);
+  if (kernel->code->thread_scratch_bytes != nullptr) needs->thread_scratch_bytes = kernel->code->thread_scratch_bytes(q);
   return Status::kOk;
 }
 

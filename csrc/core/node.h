@@ -24,7 +24,7 @@ struct NodeNeeds {
   int64_t thread_scratch_bytes = 0;
 };
 
-KernelQuery kernel_query(const ModelNode& n, const NodeWorkspace& w);
+KernelQuery kernel_query(const ModelNode& n, const KernelDef* kernel, const NodeWorkspace& w);
 
 // Runs the operator's shape inference over w.descs and w.values into w.inferred.
 Status infer_node(const ModelNode& n, NodeWorkspace& w);

@@ -67,8 +67,9 @@ struct Query {
     c.out = outputs;
     return c;
   }
-  KernelQuery kernel_query(const Target* target) const {
+  KernelQuery kernel_query(const Target* target, const KernelDef* kernel = nullptr) const {
     KernelQuery q;
+    q.kernel = kernel;
     q.attrs = attrs;
     q.n_in = n_in();
     q.n_out = n_out();
@@ -123,7 +124,7 @@ Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, in
   Query query;
   PN_TRY(query.read(*node, true));
   PN_TRY(query.check_outputs());
-  KernelQuery kq = query.kernel_query(&target);
+  KernelQuery kq = query.kernel_query(&target, kernel);
   const Pool pool = Pool::shared(threads);
 
   Array<Tensor> tensors;
@@ -172,23 +173,23 @@ Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, in
       PN_TRY(scratch.allocate(query.op->scratch(query.infer_context(&query.descs[query.n_in()])), "scratch"));
     }
   } else {
-    if (strcmp(kernel->op, query.op->name) != 0 || !kernel->accepts(kq)) {
+    if (strcmp(kernel->op, query.op->name) != 0 || !kernel->code->accepts(kq)) {
       return fail(Status::kInvalidArgument, "kernel '%s' does not accept this %s", kernel->name, node->op);
     }
     if (const int p = kernel->packed_input; p >= 0) {
-      PN_TRY(packed.allocate(kernel->packed_bytes(kq), "packed weights"));
+      PN_TRY(packed.allocate(kernel->code->packed_bytes(kq), "packed weights"));
       memset(packed.data(), 0, static_cast<size_t>(packed.bytes()));
-      kernel->pack(kq, tensors[p].data, packed.data());
+      kernel->code->pack(kq, tensors[p].data, packed.data());
       tensors[p].data = packed.data();
       tensors[p].desc.layout = Layout::kPacked;
       kq.packed = packed.data();
     }
-    if (kernel->scratch_bytes) PN_TRY(scratch.allocate(kernel->scratch_bytes(kq), "scratch"));
-    if (kernel->thread_scratch_bytes) {
-      run.thread_stride = round_up(kernel->thread_scratch_bytes(kq), 64);
+    if (kernel->code->scratch_bytes) PN_TRY(scratch.allocate(kernel->code->scratch_bytes(kq), "scratch"));
+    if (kernel->code->thread_scratch_bytes) {
+      run.thread_stride = round_up(kernel->code->thread_scratch_bytes(kq), 64);
       PN_TRY(thread_scratch.allocate(run.thread_stride * pool.size(), "thread scratch"));
     }
-    if (kernel->prepare) PN_TRY(kernel->prepare(kq, state));
+    if (kernel->code->prepare) PN_TRY(kernel->code->prepare(kq, state));
   }
   run.scratch = scratch.data();
   run.thread_scratch = thread_scratch.data();
@@ -196,7 +197,7 @@ Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, in
   uint64_t best = UINT64_MAX;
   for (uint32_t r = 0; r < (repeats > 0 ? repeats : 1); ++r) {
     const uint64_t start = now_ns();
-    PN_TRY(kernel ? kernel->run(state, run) : query.op->run(run));
+    PN_TRY(kernel ? kernel->code->run(state, run) : query.op->run(run));
     const uint64_t spent = now_ns() - start;
     if (spent < best) best = spent;
   }
@@ -255,25 +256,26 @@ pn_status pn_kernel_list(const pn_node* node, const pn_target* target, pn_kernel
   if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
   const Target t = read_target(target);
   if (const Status s = check_prepares(t); s != Status::kOk) return to_c(s);
-  const KernelQuery q = query.kernel_query(&t);
+  KernelQuery q = query.kernel_query(&t);
   const KernelDef* kernels[64];
   const int n = list_kernels(query.op->name, q, kernels, 64);
   const uint32_t room = *count;
   *count = static_cast<uint32_t>(n);
   for (int i = 0; i < n && static_cast<uint32_t>(i) < room; ++i) {
     const KernelDef& k = *kernels[i];
+    q.kernel = &k;
     out[i] = pn_kernel_info{
         sizeof(pn_kernel_info),
         static_cast<uint8_t>(kernel_tier(k)),
         static_cast<uint8_t>(k.layout_in),
         static_cast<uint8_t>(k.layout_out),
-        k.absorbed,
+        k.code->absorbed,
         k.name,
         k.packed_input,
-        k.cost(q),
-        k.packed_input >= 0 ? static_cast<uint64_t>(k.packed_bytes(q)) : 0,
-        k.scratch_bytes ? static_cast<uint64_t>(k.scratch_bytes(q)) : 0,
-        k.thread_scratch_bytes ? static_cast<uint64_t>(k.thread_scratch_bytes(q)) : 0,
+        k.code->cost(q),
+        k.packed_input >= 0 ? static_cast<uint64_t>(k.code->packed_bytes(q)) : 0,
+        k.code->scratch_bytes ? static_cast<uint64_t>(k.code->scratch_bytes(q)) : 0,
+        k.code->thread_scratch_bytes ? static_cast<uint64_t>(k.code->thread_scratch_bytes(q)) : 0,
     };
   }
   return PN_OK;
@@ -284,15 +286,15 @@ pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_targe
   if (const Status s = query.read(*node, true); s != Status::kOk) return to_c(s);
   const Target t = read_target(target);
   if (const Status s = check_prepares(t); s != Status::kOk) return to_c(s);
-  const KernelQuery q = query.kernel_query(&t);
   const KernelDef* k = find_kernel(kernel, t.tier, t.foreign);
-  if (k == nullptr || k->packed_input < 0 || !q.has(k->packed_input) || q.values[k->packed_input] == nullptr ||
-      !k->accepts(q) || static_cast<uint64_t>(k->packed_bytes(q)) != bytes) {
+  const KernelQuery q = query.kernel_query(&t, k);
+  if (k == nullptr || strcmp(k->op, query.op->name) != 0 || k->packed_input < 0 || !q.has(k->packed_input) || q.values[k->packed_input] == nullptr ||
+      !k->code->accepts(q) || static_cast<uint64_t>(k->code->packed_bytes(q)) != bytes) {
     return to_c(fail(Status::kInvalidArgument, "kernel '%s' cannot pack for this %s on tier %s", kernel, node->op,
                      tier_name(t.tier)));
   }
   memset(packed, 0, bytes);
-  k->pack(q, q.values[k->packed_input], packed);
+  k->code->pack(q, q.values[k->packed_input], packed);
   return PN_OK;
 }
 

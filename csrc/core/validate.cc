@@ -215,13 +215,13 @@ Status Model::check_states() {
 
 // Packed data that addresses memory, as its kernel wants it.
 Status Model::check_packed(const ModelNode& n) const {
-  if (n.kernel == nullptr || n.kernel->check == nullptr) return Status::kOk;
+  if (n.kernel == nullptr || n.kernel->code->check == nullptr) return Status::kOk;
   const int p = n.kernel->packed_input;
   const ModelTensor* t = p < n.n_in && n.inputs[p] >= 0 ? &tensors_[n.inputs[p]] : nullptr;
   if (t == nullptr || t->storage != kStorageConst || t->desc.layout != Layout::kPacked || t->root != n.inputs[p]) {
     return fail(Status::kInvalidPackage, "operand %d is not the packed constant that kernel '%s' reads", p, n.kernel->name);
   }
-  return n.kernel->check(n.attrs, weights() + t->offset, t->bytes);
+  return n.kernel->code->check(n.attrs, weights() + t->offset, t->bytes);
 }
 
 Status Model::check_node(int32_t index, NodeWorkspace& w) {

@@ -227,19 +227,21 @@ int weight(Fn f) {
   }
 }
 
-}  // namespace
-
-bool plan_chain(ChainOp op, const KernelQuery& q, int vec, ChainPlan* s) {
-  const Layout blocked = vec == 16 ? Layout::kC16 : Layout::kC8;
+// The plan of a node; false where the kernels do not serve it.
+bool plan(const KernelQuery& q, ChainPlan* s) {
   Chain c;
   int used = 0;
   const TensorDesc& y = *q.out[0];
-  if (y.dtype != DType::kF32 || (y.layout != Layout::kPlain && (y.layout != blocked || y.shape.rank < 3))) return false;
-  if (!build(kOps[static_cast<int>(op)], q, &c, &used) || used > kMaxChainInputs || c.steps > kMaxChainSteps) return false;
+  if (y.dtype != DType::kF32 || (y.layout != Layout::kPlain && (y.layout != q.blocked() || y.shape.rank < 3))) return false;
+  const OpRow* row = nullptr;
+  for (const OpRow& r : kOps) {
+    if (is(r, q.op())) row = &r;
+  }
+  if (row == nullptr || !build(*row, q, &c, &used) || used > kMaxChainInputs || c.steps > kMaxChainSteps) return false;
   for (int i = 0; i < used; ++i) {
     if (!q.has(i) || q.in[i]->dtype != DType::kF32) return false;
   }
-  if (!assign_slots(c, s->slot) || !geometry(q, used, vec, s)) return false;
+  if (!assign_slots(c, s->slot) || !geometry(q, used, q.vec(), s)) return false;
   s->steps = c.steps;
   s->inputs = used;
   s->work = 0;
@@ -248,6 +250,18 @@ bool plan_chain(ChainOp op, const KernelQuery& q, int vec, ChainPlan* s) {
     s->work += weight(c.step[k].fn);
   }
   return true;
+}
+
+}  // namespace
+
+bool chain_accepts(const KernelQuery& q) {
+  ChainPlan s;
+  return plan(q, &s);
+}
+
+Status chain_prepare(const KernelQuery& q, void* state) {
+  if (plan(q, static_cast<ChainPlan*>(state))) return Status::kOk;
+  return fail(Status::kInternal, "an element-wise kernel was prepared for operands it does not accept");
 }
 
 float chain_cost(const KernelQuery& q) {

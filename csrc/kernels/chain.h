@@ -76,15 +76,9 @@ static_assert(sizeof(ChainPlan) <= kMaxKernelState, "the state of a kernel is bo
   X(pow, "Pow", kSquare, nullptr, 0, nullptr, 0)                            \
   X(chain, "Eltwise", kNone, nullptr, 0, nullptr, 0)
 
-enum class ChainOp {
-#define PN_ROW(name, ...) name,
-  PN_CHAIN_OPS(PN_ROW)
-#undef PN_ROW
-};
-
-// The plan of a node on blocks of `vec` channels; false where the kernels do not serve it.
-bool plan_chain(ChainOp op, const KernelQuery& q, int vec, ChainPlan* plan);
+bool chain_accepts(const KernelQuery& q);
 float chain_cost(const KernelQuery& q);
+Status chain_prepare(const KernelQuery& q, void* plan);
 
 // Writes operand `input`, short rows [r, r + rows), as the output's elements meet it. `to` has 4 floats more.
 void expand_rows(const ChainPlan& s, int input, const float* x, int64_t r, int64_t rows, float* to);

@@ -27,7 +27,10 @@
 
 namespace pyneo {
 
+struct KernelDef;
+
 struct KernelQuery {
+  const KernelDef* kernel = nullptr;       // which is asked
   Attrs attrs;
   int n_in = 0, n_out = 0;
   const TensorDesc* const* in = nullptr;   // nullptr entries: absent
@@ -37,15 +40,17 @@ struct KernelQuery {
   const Target* target = nullptr;
 
   bool has(int i) const { return i < n_in && in[i] != nullptr; }
+  inline const char* op() const;
+  inline int vec() const;        // the tier's floats per vector, which are the channels of a block
+  inline Layout blocked() const;
 };
 
-struct KernelDef {
-  const char* name;                        // "f32_conv_direct_c16"; unique per tier
-  const char* op;
-  Layout layout_in;                        // of activations: plain, c8, c16, or kAny (all operands alike)
-  Layout layout_out;
-  int8_t packed_input;                     // operand that must be a constant in this kernel's packing, or -1
-  uint32_t state_bytes;                    // size of what prepare() fills, at most kMaxKernelState
+// What a kernel is made of. Kernels of a family that differ by operator or layout alone share it.
+struct KernelCode {
+  uint8_t vec;                             // the tier's floats per vector
+  // Operands (bit i: operand i) whose content the packed one has taken in: the plan stores no bytes of them.
+  uint8_t absorbed;
+  uint16_t state_bytes;                    // size of what prepare() fills, at most kMaxKernelState
   bool (*accepts)(const KernelQuery&);     // with in[packed_input] having logical shape, any layout
   float (*cost)(const KernelQuery&);       // estimated microseconds on one core of q.target
   int64_t (*packed_bytes)(const KernelQuery&);                              // nullptr if packed_input < 0
@@ -54,14 +59,25 @@ struct KernelDef {
   int64_t (*thread_scratch_bytes)(const KernelQuery&); // for each thread; nullptr: 0
   Status (*prepare)(const KernelQuery&, void* state);  // shapes -> ready-to-run numbers; nullptr if no state
   Status (*run)(const void* state, RunContext&);       // nullptr: not in this build (PN_WIDE_RUN)
-  // Operands (bit i: operand i) whose content the packed one has taken in: the plan stores no bytes of them.
-  uint8_t absorbed = 0;
   // For packed data whose size follows from its content, or that addresses memory: checked once, when the
   // package is opened, instead of packed_bytes. Any bytes that pass must be safe to run.
-  Status (*check)(const Attrs&, const void* packed, int64_t bytes) = nullptr;
-
-  bool takes_packed(int i) const { return i == packed_input || (i >= 0 && i < 8 && (absorbed >> i & 1) != 0); }
+  Status (*check)(const Attrs&, const void* packed, int64_t bytes);
 };
+
+struct KernelDef {
+  const char* name;                        // "f32_conv_direct_c16"; unique per tier
+  const char* op;
+  Layout layout_in;                        // of activations: plain, c8, c16, or kAny (all operands alike)
+  Layout layout_out;
+  int8_t packed_input;                     // operand that must be a constant in this kernel's packing, or -1
+  const KernelCode* code;                  // PN_CODE(...)
+
+  bool takes_packed(int i) const { return i == packed_input || (i >= 0 && i < 8 && (code->absorbed >> i & 1) != 0); }
+};
+
+const char* KernelQuery::op() const { return kernel->op; }
+int KernelQuery::vec() const { return kernel->code->vec; }
+Layout KernelQuery::blocked() const { return vec() == 16 ? Layout::kC16 : Layout::kC8; }
 
 constexpr uint32_t kMaxKernelState = 512;
 
@@ -87,6 +103,20 @@ Tier kernel_tier(const KernelDef& kernel);
 #endif
 
 #ifdef PN_TIER
+namespace pyneo {
+namespace PN_TIER {
+template <uint16_t state_bytes, bool (*accepts)(const KernelQuery&), float (*cost)(const KernelQuery&),
+          int64_t (*packed_bytes)(const KernelQuery&), void (*pack)(const KernelQuery&, const void*, void*),
+          int64_t (*scratch_bytes)(const KernelQuery&), int64_t (*thread_scratch_bytes)(const KernelQuery&),
+          Status (*prepare)(const KernelQuery&, void*), Status (*run)(const void*, RunContext&),
+          Status (*check)(const Attrs&, const void*, int64_t) = nullptr, uint8_t absorbed = 0>
+constexpr KernelCode kCode = {PN_VEC, absorbed,      state_bytes,          accepts, cost, packed_bytes,
+                              pack,   scratch_bytes, thread_scratch_bytes, prepare, run,  check};
+}  // namespace PN_TIER
+}  // namespace pyneo
+// In a row: the size of the state, the functions in KernelCode's order, and `absorbed`.
+#define PN_CODE(...) &PN_TIER::kCode<__VA_ARGS__>
+
 // Inside a family source: the tier's channel block, in names and as a layout.
 #if PN_VEC == 16
 #define PN_BLOCK "c16"

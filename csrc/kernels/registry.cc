@@ -58,7 +58,7 @@ const KernelDef* find_kernel(const char* name, Tier tier, bool foreign) {
   for (const Table& t : kTables) {
     if (t.tier > tier) continue;
     for (int i = 0; i < *t.count; ++i) {
-      if ((foreign || t.rows[i].run != nullptr) && strcmp(t.rows[i].name, name) == 0) return t.rows + i;
+      if ((foreign || t.rows[i].code->run != nullptr) && strcmp(t.rows[i].name, name) == 0) return t.rows + i;
     }
   }
   return nullptr;
@@ -72,6 +72,7 @@ Tier kernel_tier(const KernelDef& kernel) {
 }
 
 int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, int max) {
+  KernelQuery asked = q;
   int n = 0;
   float costs[64];
   if (max > 64) max = 64;
@@ -79,12 +80,13 @@ int list_kernels(const char* op, const KernelQuery& q, const KernelDef** out, in
     if (t.tier > q.target->tier) continue;
     for (int i = 0; i < *t.count; ++i) {
       const KernelDef& k = t.rows[i];
-      if (k.run == nullptr && !q.target->foreign) continue;
-      if (strcmp(k.op, op) != 0 || !k.accepts(q)) continue;
+      if (k.code->run == nullptr && !q.target->foreign) continue;
+      asked.kernel = &k;
+      if (strcmp(k.op, op) != 0 || !k.code->accepts(asked)) continue;
       bool better_tier = false;  // the same name was listed for a higher tier
       for (int j = 0; j < n; ++j) better_tier |= strcmp(out[j]->name, k.name) == 0;
       if (better_tier || n == max) continue;
-      const float cost = k.cost(q);
+      const float cost = k.code->cost(asked);
       int at = n++;
       for (; at > 0 && costs[at - 1] > cost; --at) {
         out[at] = out[at - 1];

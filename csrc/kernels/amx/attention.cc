@@ -316,8 +316,8 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(amx_attention)
 PN_KERNEL_ROWS(amx_attention) = {
-    {"f32_attention_amx", "Attention", Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch, PN_TIER::prepare, PN_TIER::run},
+    {"f32_attention_amx", "Attention", Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch, PN_TIER::prepare, PN_TIER::run)},
 };
 PN_KERNEL_COUNT(amx_attention);
 static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of an attention");

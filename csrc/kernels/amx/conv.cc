@@ -291,9 +291,9 @@ PN_COLD float cost(const KernelQuery& q) {
 
 PN_KERNEL_TABLE(amx_conv)
 PN_KERNEL_ROWS(amx_conv) = {
-    {"f32_conv_amx_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,
+    {"f32_conv_amx_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
      PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare,
-     PN_TIER::run},
+     PN_TIER::run)},
 };
 PN_KERNEL_COUNT(amx_conv);
 static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of a convolution");

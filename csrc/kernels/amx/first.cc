@@ -275,9 +275,9 @@ PN_COLD float cost(const KernelQuery& q) {
 
 PN_KERNEL_TABLE(amx_first)
 PN_KERNEL_ROWS(amx_first) = {
-    {"f32_conv_first_amx_" PN_BLOCK, "Conv", Layout::kPlain, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,
+    {"f32_conv_first_amx_" PN_BLOCK, "Conv", Layout::kPlain, PN_TIER::kBlocked, 1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
      PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare,
-     PN_TIER::run},
+     PN_TIER::run)},
 };
 PN_KERNEL_COUNT(amx_first);
 static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of a convolution");

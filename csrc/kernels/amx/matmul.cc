@@ -218,9 +218,9 @@ PN_COLD float cost(const KernelQuery& q) {
 
 #define PN_ROW(name, op, gemm)                                                                                 \
   {                                                                                                            \
-    name, op, Layout::kPlain, Layout::kPlain, 1, sizeof(PN_TIER::State), PN_TIER::accepts<gemm>,               \
+    name, op, Layout::kPlain, Layout::kPlain, 1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts<gemm>,               \
         PN_TIER::cost<gemm>, PN_TIER::packed_bytes<gemm>, PN_TIER::pack<gemm>, nullptr,                        \
-        PN_TIER::thread_scratch_bytes<gemm>, PN_TIER::prepare<gemm>, PN_TIER::run                              \
+        PN_TIER::thread_scratch_bytes<gemm>, PN_TIER::prepare<gemm>, PN_TIER::run)                              \
   }
 
 PN_KERNEL_TABLE(amx_matmul)

@@ -278,9 +278,9 @@ PN_COLD float cost(const KernelQuery& q) {
 PN_KERNEL_TABLE(amx_winograd)
 PN_KERNEL_ROWS(amx_winograd) = {
     {"f32_conv_winograd_amx_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1,
-     sizeof(PN_TIER::winograd::State), PN_TIER::accepts_planes, PN_TIER::cost,
+     PN_CODE(sizeof(PN_TIER::winograd::State), PN_TIER::accepts_planes, PN_TIER::cost,
      PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare,
-     PN_TIER::winograd::run},
+     PN_TIER::winograd::run)},
 };
 PN_KERNEL_COUNT(amx_winograd);
 

@@ -283,8 +283,8 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(attention)
 PN_KERNEL_ROWS(attention) = {
-    {"f32_attention", "Attention", Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)},
+    {"f32_attention", "Attention", Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))},
 };
 PN_KERNEL_COUNT(attention);
 

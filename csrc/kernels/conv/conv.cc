@@ -77,9 +77,9 @@ PN_COLD float cost(const KernelQuery& q) {
 
 #define PN_ROW(name, in, out, accept, vecs)                                                                     \
   {                                                                                                             \
-    name, "Conv", in, out, 1, sizeof(PN_TIER::Direct), PN_TIER::accept, PN_TIER::cost<PN_TIER::vecs>,           \
+    name, "Conv", in, out, 1, PN_CODE(sizeof(PN_TIER::Direct), PN_TIER::accept, PN_TIER::cost<PN_TIER::vecs>,           \
         PN_TIER::packed_bytes, PN_TIER::pack<PN_TIER::vecs>, nullptr, PN_TIER::thread_scratch_bytes<PN_TIER::vecs>, \
-        PN_TIER::prepare<PN_TIER::vecs>, PN_TIER::run                                                           \
+        PN_TIER::prepare<PN_TIER::vecs>, PN_TIER::run)                                                           \
   }
 
 PN_KERNEL_TABLE(conv)

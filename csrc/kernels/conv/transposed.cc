@@ -162,8 +162,8 @@ Status run(const void* state, RunContext& c) {
 
 #define PN_ROW(name, in, out, accept)                                                                            \
   {                                                                                                              \
-    name, "ConvTranspose", in, out, 1, sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost, PN_TIER::packed_bytes, \
-        PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run                    \
+    name, "ConvTranspose", in, out, 1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost, PN_TIER::packed_bytes, \
+        PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run)                    \
   }
 
 PN_KERNEL_TABLE(transposed)

@@ -125,8 +125,8 @@ PN_COLD float cost(const KernelQuery& q) {
 
 #define PN_ROW(name, in, accept)                                                                              \
   {                                                                                                           \
-    name, "Conv", in, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost,            \
-        PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run \
+    name, "Conv", in, PN_TIER::kBlocked, 1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accept, PN_TIER::cost,            \
+        PN_TIER::packed_bytes, PN_TIER::pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run) \
   }
 
 PN_KERNEL_TABLE(volume)

@@ -243,8 +243,8 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(depthwise)
 PN_KERNEL_ROWS(depthwise) = {
-    {"f32_depthwise_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run},
+    {"f32_depthwise_" PN_BLOCK, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run)},
 };
 PN_KERNEL_COUNT(depthwise);
 

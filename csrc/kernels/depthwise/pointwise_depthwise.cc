@@ -230,8 +230,8 @@ PN_COLD float cost(const KernelQuery& q) {
 PN_KERNEL_TABLE(pointwise_depthwise)
 PN_KERNEL_ROWS(pointwise_depthwise) = {
     {"f32_pointwise_depthwise_" PN_BLOCK, "PointwiseDepthwise", PN_TIER::kBlocked, PN_TIER::kBlocked, 1,
-     sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, PN_TIER::scratch_bytes,
-     PN_TIER::thread_scratch_bytes, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)},
+     PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost, PN_TIER::packed_bytes, PN_TIER::pack, PN_TIER::scratch_bytes,
+     PN_TIER::thread_scratch_bytes, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))},
 };
 PN_KERNEL_COUNT(pointwise_depthwise);
 static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "state of a pointwise and depthwise convolution");

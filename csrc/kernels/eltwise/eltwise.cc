@@ -72,23 +72,12 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-template <ChainOp op>
-PN_COLD bool accepts(const KernelQuery& q) {
-  ChainPlan s;
-  return plan_chain(op, q, kVec, &s);
-}
-template <ChainOp op>
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  if (plan_chain(op, q, kVec, static_cast<ChainPlan*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "an element-wise kernel was prepared for operands it does not accept");
-}
-
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROW(name, op, ...)                                                                                    \
-  {"f32_eltwise_" #name, op, Layout::kAny, Layout::kAny, -1, sizeof(ChainPlan), PN_TIER::accepts<ChainOp::name>, \
-   chain_cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<ChainOp::name>, PN_TIER::run},
+#define PN_ROW(name, op, ...)                                   \
+  {"f32_eltwise_" #name, op, Layout::kAny, Layout::kAny, -1,    \
+   PN_CODE(sizeof(ChainPlan), chain_accepts, chain_cost, nullptr, nullptr, nullptr, nullptr, chain_prepare, PN_TIER::run)},
 
 PN_KERNEL_TABLE(eltwise)
 PN_KERNEL_ROWS(eltwise) = {PN_CHAIN_OPS(PN_ROW)};

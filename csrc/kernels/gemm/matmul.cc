@@ -132,8 +132,8 @@ PN_COLD float cost(const KernelQuery& q) {
 
 PN_KERNEL_TABLE(matmul)
 PN_KERNEL_ROWS(matmul) = {
-    {"f32_matmul", "MatMul", Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run},
+    {"f32_matmul", "MatMul", Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run)},
 };
 PN_KERNEL_COUNT(matmul);
 static_assert(sizeof(PN_TIER::State) <= kMaxKernelState, "matmul state");

@@ -112,8 +112,8 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(frame)
 PN_KERNEL_ROWS(frame) = {
-    {"f32_pad_" PN_BLOCK, "Pad", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)},
+    {"f32_pad_" PN_BLOCK, "Pad", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))},
 };
 PN_KERNEL_COUNT(frame);
 

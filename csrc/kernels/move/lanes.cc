@@ -109,9 +109,9 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
 }  // namespace PN_TIER
 
 #define PN_ROW(name, op, join)                                                                            \
-  {name PN_BLOCK, op, PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State),                    \
+  {name PN_BLOCK, op, PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State),                    \
    PN_TIER::accepts<join>, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr,                             \
-   PN_WIDE_RUN(PN_TIER::prepare<join>, PN_TIER::run<join>)}
+   PN_WIDE_RUN(PN_TIER::prepare<join>, PN_TIER::run<join>))}
 
 PN_KERNEL_TABLE(lanes)
 PN_KERNEL_ROWS(lanes) = {

@@ -122,8 +122,8 @@ PN_COLD float cost(const KernelQuery& q) {
 }  // namespace PN_TIER
 
 #define PN_ROW(name, op, layout, State, what)                                                                \
-  {name, op, layout, layout, -1, sizeof(PN_TIER::State), PN_TIER::accepts_##what, PN_TIER::cost, nullptr,    \
-   nullptr, nullptr, nullptr, PN_TIER::prepare_##what, PN_TIER::run_##what}
+  {name, op, layout, layout, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts_##what, PN_TIER::cost, nullptr,    \
+   nullptr, nullptr, nullptr, PN_TIER::prepare_##what, PN_TIER::run_##what)}
 
 PN_KERNEL_TABLE(move)
 PN_KERNEL_ROWS(move) = {

@@ -186,9 +186,9 @@ Status run(const void* state, RunContext& c) {
 }  // namespace PN_TIER
 
 #define PN_ROW(name, to)                                                                                    \
-  {name, "Resize", PN_TIER::kBlocked, to, -1, sizeof(PN_TIER::State), PN_TIER::accepts<to>, PN_TIER::cost,   \
+  {name, "Resize", PN_TIER::kBlocked, to, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts<to>, PN_TIER::cost,   \
    nullptr, nullptr, PN_TIER::scratch_bytes, PN_TIER::thread_scratch_bytes,                                 \
-   PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)}
+   PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))}
 
 PN_KERNEL_TABLE(resample)
 PN_KERNEL_ROWS(resample) = {

@@ -106,8 +106,8 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
 
 PN_KERNEL_TABLE(sample)
 PN_KERNEL_ROWS(sample) = {
-    {"f32_grid_sample", "GridSample", Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run)},
+    {"f32_grid_sample", "GridSample", Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))},
 };
 PN_KERNEL_COUNT(sample);
 

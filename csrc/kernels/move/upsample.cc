@@ -79,8 +79,8 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(upsample)
 PN_KERNEL_ROWS(upsample) = {
-    {"f32_upsample_" PN_BLOCK, "Resize", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run},
+    {"f32_upsample_" PN_BLOCK, "Resize", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
+     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run)},
 };
 PN_KERNEL_COUNT(upsample);
 

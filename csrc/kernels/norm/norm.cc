@@ -330,13 +330,13 @@ PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->by
 }  // namespace PN_TIER
 
 #define PN_ROWS(name, F)                                                                                       \
-  {name, PN_TIER::kForms[F].op, Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::RowState),                 \
+  {name, PN_TIER::kForms[F].op, Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::RowState),                 \
    PN_TIER::accepts_rows<F>, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare_rows<F>,      \
-   PN_TIER::run_rows}
+   PN_TIER::run_rows)}
 #define PN_PLANES(name, op, by)                                                                                \
-  {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::PlaneState),                                      \
+  {name, op, Layout::kAny, Layout::kAny, -1, PN_CODE(sizeof(PN_TIER::PlaneState),                                      \
    PN_TIER::accepts_planes<PN_TIER::By::by>, PN_TIER::cost, nullptr, nullptr, PN_TIER::planes_scratch, nullptr, \
-   PN_TIER::prepare_planes<PN_TIER::By::by>, PN_TIER::run_planes}
+   PN_TIER::prepare_planes<PN_TIER::By::by>, PN_TIER::run_planes)}
 
 PN_KERNEL_TABLE(norm)
 PN_KERNEL_ROWS(norm) = {

@@ -167,8 +167,8 @@ Status run(const void* state, RunContext& c) {
 }  // namespace PN_TIER
 
 #define PN_ROW(name, op, log)                                                                                \
-  {name, op, Layout::kPlain, Layout::kPlain, -1, sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost,    \
-   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<log>, PN_TIER::run}
+  {name, op, Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost,    \
+   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<log>, PN_TIER::run)}
 
 PN_KERNEL_TABLE(softmax)
 PN_KERNEL_ROWS(softmax) = {

@@ -156,10 +156,10 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(pool)
 PN_KERNEL_ROWS(pool) = {
-    {"f32_max_pool_" PN_BLOCK, "MaxPool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State),
-     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Max>},
-    {"f32_average_pool_" PN_BLOCK, "AveragePool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, sizeof(PN_TIER::State),
-     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Mean>},
+    {"f32_max_pool_" PN_BLOCK, "MaxPool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State),
+     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Max>)},
+    {"f32_average_pool_" PN_BLOCK, "AveragePool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State),
+     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Mean>)},
 };
 PN_KERNEL_COUNT(pool);
 

@@ -435,9 +435,9 @@ Status run(const void* state, RunContext& c) {
 #define PN_WIDTH "x8"
 #endif
 #define PN_ROW(name, op, gates)                                                                              \
-  {name "_" PN_WIDTH, op, Layout::kPlain, Layout::kPlain, 2, sizeof(PN_TIER::State), PN_TIER::accepts<gates>, \
+  {name "_" PN_WIDTH, op, Layout::kPlain, Layout::kPlain, 2, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts<gates>, \
    PN_TIER::cost<gates>, PN_TIER::packed_bytes<gates>, PN_TIER::pack<gates>, PN_TIER::scratch<gates>,        \
-   nullptr, PN_TIER::prepare<gates>, PN_TIER::run}
+   nullptr, PN_TIER::prepare<gates>, PN_TIER::run)}
 
 PN_KERNEL_TABLE(recurrent)
 PN_KERNEL_ROWS(recurrent) = {

@@ -260,8 +260,8 @@ PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->by
 }  // namespace PN_TIER
 
 #define PN_ROW(name, op, axes, kind, run)                                                                             \
-  {name, op, Layout::kAny, Layout::kAny, -1, sizeof(PN_TIER::State), PN_TIER::accepts<PN_TIER::Axes::axes>, PN_TIER::cost, nullptr, nullptr,       \
-   nullptr, nullptr, PN_TIER::prepare<PN_TIER::Axes::axes, PN_TIER::Kind::kind>, PN_TIER::run}
+  {name, op, Layout::kAny, Layout::kAny, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts<PN_TIER::Axes::axes>, PN_TIER::cost, nullptr, nullptr,       \
+   nullptr, nullptr, PN_TIER::prepare<PN_TIER::Axes::axes, PN_TIER::Kind::kind>, PN_TIER::run)}
 
 PN_KERNEL_TABLE(reduce)
 PN_KERNEL_ROWS(reduce) = {

@@ -401,9 +401,10 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(tree)
 PN_KERNEL_ROWS(tree) = {
-    {"f32_trees", "Trees", Layout::kPlain, Layout::kPlain, 2, sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost,
-     tree_packed_bytes, tree_pack, nullptr, PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run,
-     1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6, tree_check},
+    {"f32_trees", "Trees", Layout::kPlain, Layout::kPlain, 2,
+     PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost, tree_packed_bytes, tree_pack, nullptr,
+             PN_TIER::thread_scratch_bytes, PN_TIER::prepare, PN_TIER::run, tree_check,
+             1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6)},
 };
 PN_KERNEL_COUNT(tree);
 

@@ -422,9 +422,9 @@ PN_COLD float cost(const KernelQuery& q) {
 PN_KERNEL_TABLE(winograd)
 #define PN_ROW(name, out)                                                                                                   \
   {                                                                                                                         \
-    name, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, sizeof(PN_TIER::winograd::State), PN_TIER::winograd::accepts,    \
+    name, "Conv", PN_TIER::kBlocked, PN_TIER::kBlocked, 1, PN_CODE(sizeof(PN_TIER::winograd::State), PN_TIER::winograd::accepts,    \
         PN_TIER::cost<out>, PN_TIER::packed_bytes<out>, PN_TIER::pack<out>, nullptr, PN_TIER::thread_scratch_bytes<out>,    \
-        PN_WIDE_RUN(PN_TIER::prepare<out>, PN_TIER::winograd::run)                                                          \
+        PN_WIDE_RUN(PN_TIER::prepare<out>, PN_TIER::winograd::run))                                                          \
   }
 PN_KERNEL_ROWS(winograd) = {
     PN_ROW("f32_conv_winograd4_" PN_BLOCK, 4),
