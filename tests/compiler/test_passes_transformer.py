@@ -379,6 +379,26 @@ BY_HEADS = [
         inputs=H | {"bias": (1, 3, 9, 1)},
     ),
     Case(
+        "few_queries_of_keys_as_they_lie",
+        f"{TURNED} p = MatMul(q, t) z = Mul(p, depth) s = Add(z, bias) w = Softmax(s) y = MatMul(w, v)",
+        "Attention",
+        inputs={"q": (2, 3, 1, 16), "k": (2, 3, 9, 16), "v": (2, 3, 9, 16), "bias": (2, 1, 1, 9)},
+    ),
+    Case(
+        "scores_kept_within_a_cap",
+        f"{TURNED} p = MatMul(q, t) z = Mul(p, depth) d = Div(z, three) h = Tanh(d) m = Mul(three, h) "
+        f"s = Add(m, shut) w = Softmax(s) {GUARD}",
+        "Attention",
+        inputs=H,
+    ),
+    Case(
+        "a_mask_within_a_cap_stays",
+        f"{TURNED} p = MatMul(q, t) z = Add(p, bias) h = Tanh(z) s = Mul(three, h) w = Softmax(s) "
+        "y = MatMul(w, v)",
+        "Transpose MatMul Add+tanh Mul Softmax MatMul",
+        inputs=H | {"bias": (1, 3, 9, 9)},
+    ),
+    Case(
         "few_queries_stay_products",
         "p = MatMul(q, t) w = Softmax(p) y = MatMul(w, v)",
         "MatMul Softmax MatMul",

@@ -38,6 +38,11 @@ CASES = [
     (1, 1, 1, 65, 260, 512, 500),
     (3, 2, 1, 49, 49, 32, None),
     (1, 1, 1, 33, 32, 16, 1),
+    (1, 2, 2, 1, 1, 16, None),  # few rows of queries, one by one
+    (2, 6, 2, 1, 513, 64, None),
+    (1, 4, 1, 4, 70, 32, 48),
+    (1, 2, 2, 2, 31, 128, 112),
+    (1, 1, 1, 3, 2, 16, 32),
 ]
 
 
@@ -67,6 +72,16 @@ def test_masks_over_blocks_of_keys(keys, tier):
     numbers[0, 0, 5] = -np.inf
     check(packed(1, 2, 2, 90, 500, 64, mask=numbers), "f32_attention", tier)
     check(packed(1, 2, 2, 90, 500, 64, mask=numbers > -999, is_causal=1), "f32_attention", tier)
+
+
+@each_wide_tier
+@pytest.mark.parametrize("mask", [(1, 1, 1, 70), (2, 3, 2, 70), (2, 70), (3, 1, 66)])
+def test_few_queries_behind_many_keys(mask, tier):
+    numbers = draw(*mask, seed=3)
+    numbers[..., 5:9] = -np.inf
+    check(packed(2, 3, 3, 2, 70, 32, mask=numbers, softcap=1.5), "f32_attention", tier)
+    numbers[-1, ...] = -np.inf  # nothing that may be seen
+    check(packed(2, 3, 3, 2, 70, 32, mask=numbers > 0.5), "f32_attention", tier)
 
 
 @each_wide_tier

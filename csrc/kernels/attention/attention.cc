@@ -101,6 +101,14 @@ struct Space {
 };
 int64_t space_floats(const State& s) { return (s.q.width + kKeys + s.v.width) * kStrip; }
 
+// Rows of queries that go one by one: a strip's lanes would stay empty.
+bool is_few(const State& s) { return s.q.length <= 4 && s.q.width % kVec == 0 && s.v.width % kVec == 0; }
+
+// Whole vectors of n scores, which are kept within +-cap.
+void soften(float* scores, int64_t n, float cap) {
+  for (int64_t i = 0; i < n; i += kVec) store(scores + i, vtanh(load(scores + i) / cap) * cap);
+}
+
 // The mask of key j for the strip's queries, `width` with the padding: added, -inf where it forbids.
 PN_INLINE void apply_mask(const State& s, const RunContext& c, int64_t at, int64_t live, int64_t width, int64_t j, float* row) {
   const float* added = s.mask ? c.in[3]->as<const float>() + at + j : nullptr;
@@ -173,11 +181,9 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
     scores.a = k + from * s.k.step_s;
     scores.rows = n;
     run_panel(scores);
+    if (s.softcap > 0) soften(space.weights, n * width, s.softcap);
     for (int64_t j = 0; j < n; ++j) {
       float* row = space.weights + j * width;
-      if (s.softcap > 0) {
-        for (int p = 0; p < vecs; ++p) store(row + p * kVec, vtanh(load(row + p * kVec) / s.softcap) * s.softcap);
-      }
       if (s.flags || (s.mask && s.mask_q == 0)) apply_mask(s, c, mask_at, live, width, from + j, row);
     }
     if (s.mask && s.mask_q != 0) add_mask(s, c.in[3]->as<const float>() + mask_at + from, live, width, n, space.weights);
@@ -240,6 +246,45 @@ void strip(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t fi
   transpose(space.sums, width, y, s.y.step_s, s.v.width, live);
 }
 
+// One row of queries, as new tokens behind a cache have: keys and values pass as they lie, a key's columns in the lanes.
+// "cold" is built for size: it waits for memory.
+PN_COLD void single(const State& s, const RunContext& c, int64_t b, int64_t h, int64_t i, float* weights) {
+  const float* q = c.in[0]->as<const float>() + b * s.q.step_b + h * s.q.step_h + i * s.q.step_s;
+  const float* k = c.in[1]->as<const float>() + b * s.k.step_b + h / s.group * s.k.step_h;
+  const float* v = c.in[2]->as<const float>() + b * s.v.step_b + h / s.group * s.v.step_h;
+  float* y = c.out[0]->as<float>() + b * s.y.step_b + h * s.y.step_h + i * s.y.step_s;
+  const int64_t keys = s.causal && i < s.keys ? i + 1 : s.keys;
+  for (int64_t j = 0; j < keys; ++j, k += s.k.step_s) {
+    VF sum = {};
+    for (int64_t d = 0; d < s.q.width; d += kVec) sum += load(q + d) * load(k + d);
+    weights[j] = reduce_add(sum) * s.scale;
+  }
+  if (s.softcap > 0) soften(weights, keys, s.softcap);
+  VF best = splat(-INFINITY), total = {};
+  store(weights + keys, best);
+  const int64_t mask_at = b * s.mask_b + h * s.mask_h + i * s.mask_q;
+  for (int64_t j = 0; s.mask && j < keys; j += kVec) {
+    const int live = static_cast<int>(keys - j < kVec ? keys - j : kVec);
+    store(weights + j, load(weights + j) + load_n(c.in[3]->as<const float>() + mask_at + j, live));
+  }
+  for (int64_t j = 0; s.flags && j < keys; ++j) {
+    if (c.in[3]->as<const uint8_t>()[mask_at + j] == 0) weights[j] = -INFINITY;
+  }
+  for (int64_t j = 0; j < keys; j += kVec) best = vmax(load(weights + j), best);
+  const float top = reduce_max(best);
+  for (int64_t j = 0; j < keys; j += kVec) {
+    const VF e = vexp_weight(load(weights + j) - (top == -INFINITY ? 0 : top));
+    store(weights + j, e);
+    total += e;
+  }
+  const float sum = reduce_add(total), scale = sum != 0 ? 1 / sum : 0;
+  memset(y, 0, static_cast<size_t>(s.v.width) * sizeof(float));
+  for (int64_t j = 0; j < keys; ++j, v += s.v.step_s) {  // sums in L1 keep pace with keys and values from L2
+    for (int64_t d = 0; d < s.v.width; d += kVec) store(y + d, load(y + d) + weights[j] * load(v + d));
+  }
+  for (int64_t d = 0; d < s.v.width; d += kVec) store(y + d, load(y + d) * scale);
+}
+
 bool accepts(const KernelQuery& q) {
   State s;
   return read_attention(q, &s);
@@ -249,7 +294,7 @@ float cost(const KernelQuery& q) {
   State s;
   if (!read_attention(q, &s)) return 0;
   const int64_t full = s.q.length / kStrip * kStrip, rest = s.q.length - full;
-  const int64_t width = full + (rest > 0 ? panel_vecs(rest) * kVec : 0);
+  const int64_t width = is_few(s) ? 2 * s.q.length : full + (rest > 0 ? panel_vecs(rest) * kVec : 0);
   const double rows = static_cast<double>(s.q.batch * s.q.heads) * static_cast<double>(width);
   const double pairs = rows * static_cast<double>(s.keys) * (s.causal ? 0.6 : 1);
   return static_cast<float>(pairs * static_cast<double>(s.q.width + s.v.width + 40) * (kVec == 16 ? 1.65e-5 : 3.3e-5) + 0.5);
@@ -257,7 +302,8 @@ float cost(const KernelQuery& q) {
 
 int64_t thread_scratch(const KernelQuery& q) {
   State s;
-  return read_attention(q, &s) ? space_floats(s) * static_cast<int64_t>(sizeof(float)) : 0;
+  if (!read_attention(q, &s)) return 0;
+  return (is_few(s) ? s.keys + kVec : space_floats(s)) * static_cast<int64_t>(sizeof(float));
 }
 
 Status prepare(const KernelQuery& q, void* state) {
@@ -267,12 +313,15 @@ Status prepare(const KernelQuery& q, void* state) {
 
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
-  const int64_t strips = ceil_div(s.q.length, kStrip);
-  const int64_t work = s.keys * kStrip * (s.q.width + s.v.width) / 16;
+  const bool few = is_few(s);
+  const int64_t strips = few ? s.q.length : ceil_div(s.q.length, kStrip);
+  const int64_t work = s.keys * (s.q.width + s.v.width) * (few ? 4 : kStrip) / 16;
   spread(*c.pool, s.q.batch * s.q.heads * strips, work, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t bh = i / strips;
-      strip(s, c, bh / s.q.heads, bh % s.q.heads, i % strips * kStrip, c.thread_scratch + thread * c.thread_stride);
+      const int64_t b = i / strips / s.q.heads, h = i / strips % s.q.heads;
+      uint8_t* const scratch = c.thread_scratch + thread * c.thread_stride;
+      if (few) single(s, c, b, h, i % strips, reinterpret_cast<float*>(scratch));
+      else strip(s, c, b, h, i % strips * kStrip, scratch);
     }
   });
   return Status::kOk;

@@ -16,7 +16,7 @@ from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
 from pyneo.compiler.passes.match import Readers, constant, producer, scalar, shapes_of, split_const
 
 _WIDEST = 128  # columns of a head: beyond, two matrix products are faster
-_FEWEST = 8  # rows of queries: below, the kernel's lanes would stay empty
+_FEWEST = 8  # rows of queries: with fewer, keys that must be turned first take longer than two products
 _FORBIDS = -1e30  # what Where puts in place of a score that must not count: a softmax makes 0 of it
 
 
@@ -88,6 +88,7 @@ class _Scores:
     q: Value
     k_turned: Value
     scale: float = 1.0
+    softcap: float = 0.0
     masks: list[Value] = field(default_factory=list)
     chosen: list[tuple[Value, Value]] = field(default_factory=list)  # condition and fill of Where
     factors: list[Value] = field(default_factory=list)  # a number for each head
@@ -98,13 +99,14 @@ def _is_product(node: Node | None) -> bool:
 
 
 def _read_scores(graph: Graph, softmax: Node, readers: Readers) -> _Scores | None:
-    """Follows the softmax's input back to the product: Where, Add and Mul, each read once."""
+    """Follows the softmax's input back to the product: Where, Add, Mul and cap * Tanh, each read once."""
     masks: list[Value] = []
     factors: list[Value] = []
     chosen: list[tuple[Value, Value]] = []
-    v, scale = softmax.inputs[0], 1.0
-    for _ in range(6):
-        windows = _window_mask(graph, v, readers) if scale == 1.0 and not factors and len(masks) < 2 else None
+    v, scale, softcap = softmax.inputs[0], 1.0, 0.0
+    for _ in range(8):
+        plain = scale == 1.0 and not factors and not softcap
+        windows = _window_mask(graph, v, readers) if plain and len(masks) < 2 else None
         if windows is not None:
             v = windows[0]
             masks.append(windows[1])
@@ -116,11 +118,12 @@ def _read_scores(graph: Graph, softmax: Node, readers: Readers) -> _Scores | Non
             assert q is not None and k is not None
             q, by_q = _unscaled(q)
             k, by_k = _unscaled(k)
-            return _Scores(node, q, k, scale * by_q * by_k, masks, chosen, factors)
+            return _Scores(node, q, k, scale * by_q * by_k, softcap, masks, chosen, factors)
         if node.attrs or not node.inputs:
             return None
-        plain = scale == 1.0 and not factors
-        if node.op == "Add" and plain and len(masks) < 2:
+        if node.op == "Tanh" and scale > 0 and not factors and not softcap:
+            softcap, v = scale, node.inputs[0]  # scores are cap * tanh(scale * q k / cap)
+        elif node.op == "Add" and plain and len(masks) < 2:
             a, b = node.inputs
             inside, other = (a, b) if _leads_to_product(a) else (b, a)
             if inside is None or other is None or inside.shape != v.shape:
@@ -182,13 +185,13 @@ def _window_mask(graph: Graph, v: Value | None, readers: Readers) -> tuple[Value
 
 
 def _leads_to_product(v: Value | None) -> bool:
-    for _ in range(4):
+    for _ in range(6):
         node = None if v is None else v.producer
         if node is None:
             return False
         if _is_product(node):
             return True
-        if node.op not in ("Mul", "Div", "Add", "Where"):
+        if node.op not in ("Mul", "Div", "Add", "Where", "Tanh"):
             return False
         first = node.inputs[0]
         v = node.inputs[1] if node.op == "Where" or (first is not None and first.is_const) else first
@@ -221,7 +224,9 @@ def _fits(s: _Scores, context: Node) -> bool:
     for q, k, w in zip(shapes_of(s.q), shapes_of(s.k_turned), shapes_of(v), strict=True):
         if q[:-2] != k[:-2] or k[:-2] != w[:-2] or q[-1] != k[-2] or k[-1] != w[-2]:
             return False
-        if not 1 <= q[-1] <= _WIDEST or not 1 <= w[-1] <= _WIDEST or q[-2] < _FEWEST:
+        if not 1 <= q[-1] <= _WIDEST or not 1 <= w[-1] <= _WIDEST:
+            return False
+        if q[-2] < _FEWEST and producer(s.k_turned, "Transpose") is None:
             return False
     added = [(m, DType.F32) for m in s.masks] + [(c, DType.BOOL) for c, _ in s.chosen]
     return all(m.dtype is wanted and _mask_fits(m, s) for m, wanted in added)
@@ -276,10 +281,13 @@ def _replace(graph: Graph, s: _Scores, context: Node) -> None:
         longest = max(len(m.dims) for m in [*s.masks, *(c for c, _ in s.chosen)])
         operands.append(add("Unsqueeze", [total, one], {}) if rank == 3 and longest == 3 else total)
     result = context.output
+    attrs: dict[str, Attr] = {"scale": [float(s.scale)]}
+    if s.softcap:
+        attrs["softcap"] = [float(s.softcap)]
     if rank == 4:
-        context.op, context.inputs, context.attrs = "Attention", operands, {"scale": [float(s.scale)]}
+        context.op, context.inputs, context.attrs = "Attention", operands, attrs
     else:
-        y = add("Attention", operands, {"scale": [float(s.scale)]})
+        y = add("Attention", operands, attrs)
         context.op, context.inputs, context.attrs = "Squeeze", [y, one], {}
     result.producer = context
 
