@@ -29,6 +29,7 @@ struct State : Plane {
   int64_t batch, channels;
   float lo, hi;             // clamp that stands for a cheap `act`
   Activation act, post;     // kNone where clamped
+  bool far;                 // tensors that do not fit in L2: the output's lines are not there yet
 };
 
 struct Row {                // what a tile needs of the row it is in
@@ -73,20 +74,59 @@ PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
 }
 
 #if defined(__AVX512F__)
-// All of a 3x3 window of stride 1, its taps in registers. Columns come first: an edge is asked for once, not for each row.
+// Two rows of outputs of a 3x3 window of stride 1, its taps in registers: planes of few columns have too few sums in flight
+// row by row. x is the first of the four rows of input, the `from`-th to the `until`-th of which are inside. Columns come
+// first: an edge is asked for once, not for each row.
 template <bool kEdge>
-PN_INLINE void tile_of_nine(const State& s, const float* x, const VF* taps, int64_t ow, VF* acc) {
+PN_INLINE void tile_of_nine(const State& s, const float* x, int64_t from, int64_t until, const VF* taps, int64_t ow, VF (*acc)[kTile]) {
   const int64_t i0 = ow - s.left, pitch = s.iw * kVec;
 #pragma GCC unroll 32
   for (int j = 0; j < kTile + 2; ++j) {
     if (kEdge && static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
 #pragma GCC unroll 8
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
+      if (kEdge && (k < from || k >= until)) continue;
       const VF v = load(x + k * pitch + (i0 + j) * kVec);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) {
-        const int q = j - t;
-        if (q >= 0 && q < 3) acc[t] += v * taps[k * 3 + q];
+      for (int r = 0; r < 2; ++r) {
+#pragma GCC unroll 8
+        for (int t = 0; t < kTile; ++t) {
+          const int q = j - t, row = k - r;
+          if (q >= 0 && q < 3 && row >= 0 && row < 3) acc[r][t] += v * taps[row * 3 + q];
+        }
+      }
+    }
+  }
+}
+
+void rows_of_nine(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
+  const VF lo = splat(s.lo), hi = splat(s.hi);
+  const int64_t pitch = s.ow * kVec;
+  VF taps[9];
+  for (int i = 0; i < 9; ++i) taps[i] = load(w + i * kVec);
+  for (int64_t oh = oh0; oh < oh1; oh += 2) {
+    const int64_t ih = oh - s.top, from = ih < 0 ? -ih : 0, until = s.ih - ih;
+    const float* first = x + ih * s.iw * kVec;
+    for (int64_t ow = 0; ow < s.ow; ow += kTile) {
+      VF acc[2][kTile];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) acc[0][t] = acc[1][t] = bias;
+      const int64_t i0 = ow - s.left, live = s.ow - ow;
+      if (i0 >= 0 && i0 + kTile + 1 < s.iw && live >= kTile && from == 0 && until >= 4) {
+        tile_of_nine<false>(s, first, 0, 4, taps, ow, acc);
+      } else {
+        tile_of_nine<true>(s, first, from, until, taps, ow, acc);
+      }
+      float* to = y + oh * pitch + ow * kVec;
+#pragma GCC unroll 8
+      for (int r = 0; r < 2; ++r, to += pitch) {  // row after row, as hardware fetches lines ahead
+        if (oh + r == oh1) break;
+#pragma GCC unroll 8
+        for (int t = 0; t < kTile; ++t) {
+          if (t == live) break;
+          store(to + t * kVec, vmin(vmax(acc[r][t], lo), hi));
+        }
+        for (int t = 0; s.far && t < kTile; ++t) __builtin_prefetch(to + 2 * pitch + t * kVec, 1, 3);
       }
     }
   }
@@ -95,11 +135,6 @@ PN_INLINE void tile_of_nine(const State& s, const float* x, const VF* taps, int6
 
 template <int K, int S>
 void rows(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
-#if defined(__AVX512F__)
-  const bool nine = K == 3 && S == 1 && s.kh == 3 && s.dh == 1;
-  VF taps[9] = {};
-  for (int i = 0; nine && i < 9; ++i) taps[i] = load(w + i * kVec);
-#endif
   const int64_t reach = (kTile - 1) * s.sw + (s.kw - 1) * s.dw;  // last input column of a tile, from its first
   const VF lo = splat(s.lo), hi = splat(s.hi);
   Row r{x, w, 0, 0, 0};
@@ -109,37 +144,23 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
     r.kh1 = r.ih0 >= s.ih ? 0 : ceil_div(s.ih - r.ih0, s.dh);
     if (r.kh1 > s.kh) r.kh1 = s.kh;
     float* row = y + oh * s.ow * kVec;
-    const auto each = [&](auto&& sum) __attribute__((always_inline)) {  // sum(whole, first column, accumulators)
-      for (int64_t ow = 0; ow < s.ow; ow += kTile) {
-        VF acc[kTile];
+    for (int64_t ow = 0; ow < s.ow; ow += kTile) {
+      VF acc[kTile];
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) acc[t] = bias;
-        const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
-        const bool whole = i0 >= 0 && i0 + reach < s.iw && live >= kTile;
-        sum(whole, ow, acc);
-        float* to = row + ow * kVec;
-#pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) acc[t] = vmin(vmax(acc[t], lo), hi);
-#pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) {
-          if (t == live) break;
-          store(to + t * kVec, acc[t]);
-        }
-      }
-    };
-#if defined(__AVX512F__)
-    if (nine && r.kh1 - r.kh0 == 3) {
-      const float* first = x + r.ih0 * s.iw * kVec;
-      each([&](bool whole, int64_t ow, VF* acc) __attribute__((always_inline)) {
-        whole ? tile_of_nine<false>(s, first, taps, ow, acc) : tile_of_nine<true>(s, first, taps, ow, acc);
-      });
-      continue;
-    }
-#endif
-    each([&](bool whole, int64_t ow, VF* acc) __attribute__((always_inline)) {
+      for (int t = 0; t < kTile; ++t) acc[t] = bias;
+      const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
+      const bool whole = i0 >= 0 && i0 + reach < s.iw && live >= kTile;
       // Seven taps hide the questions about edges: one body for both.
       whole && K != 7 ? tile<K, S, K == 7>(s, r, ow, acc) : tile<K, S, true>(s, r, ow, acc);
-    });
+      float* to = row + ow * kVec;
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) acc[t] = vmin(vmax(acc[t], lo), hi);
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) {
+        if (t == live) break;
+        store(to + t * kVec, acc[t]);
+      }
+    }
   }
 }
 
@@ -194,6 +215,7 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
   s.batch = g.batch;
   s.channels = g.channels;
   static_cast<Plane&>(s) = plane_of(g.window);
+  s.far = q.in[0]->bytes() + q.out[0]->bytes() > q.target->l2_bytes;
   return Status::kOk;
 }
 
@@ -206,6 +228,9 @@ Status run(const void* state, RunContext& c) {
   const int64_t blocks = ceil_div(s.channels, kVec), taps = s.kh * s.kw, row = s.ow * kVec;
 #if defined(__AVX2__) || defined(__aarch64__)
   const auto body = s.dw > 1 || s.sw > 2       ? rows<0, 0>
+#if defined(__AVX512F__)
+                    : s.kw == 3 && s.kh == 3 && s.sw == 1 && s.sh == 1 && s.dh == 1 ? rows_of_nine
+#endif
                     : s.kw == 3 && s.sw == 1 ? rows<3, 1>
                     : s.kw == 3              ? rows<3, 2>
                     : s.kw == 5 && s.sw == 1 ? rows<5, 1>
