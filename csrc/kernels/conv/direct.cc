@@ -64,10 +64,13 @@ void copy_padded(const Direct& s, const DirectOperands& o, int64_t top, int64_t 
     for (int64_t r = top; r < top + rows; ++r, row += cols * e) {
       const bool outside = r < 0 || r >= g.in_h;
       const int64_t from = outside ? cols : lo, until = outside ? cols : hi;
-      __builtin_memset(row, 0, static_cast<size_t>(from * e) * sizeof(float));
-      __builtin_memcpy(row + from * e, x + (r * g.in_w + left + from) * e * !outside,
-                       static_cast<size_t>((until - from) * e) * sizeof(float));
-      __builtin_memset(row + until * e, 0, static_cast<size_t>((cols - until) * e) * sizeof(float));
+      const float* src = x + (r * g.in_w + left) * e;
+      // Whole vectors, without calls: rows may be short. What goes beyond a row is written again, or is in the slack behind.
+      int64_t i = 0;
+      for (; i < from * e; i += kVec) store(row + i, VF{});
+      for (i = from * e; i + kVec <= until * e; i += kVec) store(row + i, load(src + i));
+      if (i < until * e) store_n(row + i, load_n(src + i, static_cast<int>(until * e - i)), static_cast<int>(until * e - i));
+      for (i = until * e; i < cols * e; i += kVec) store(row + i, VF{});
     }
   }
 }

@@ -28,6 +28,7 @@ from pyneo.compiler.passes.images import (
     crop_kernels,
     find_group_norm,
     fold_pads,
+    pool_planes,
     shuffle_by_weights,
     split_far_taps,
 )
@@ -77,6 +78,7 @@ PASSES: list[Pass] = [
     write_out_reductions,
     fold_pads,
     crop_kernels,
+    pool_planes,
     find_group_norm,
     shuffle_by_weights,
     find_gelu,

@@ -39,6 +39,26 @@ def fold_pads(graph: Graph) -> bool:
     return changed
 
 
+def pool_planes(graph: Graph) -> bool:
+    """A window as large as the plane is a pool of planes: sums in several parts, and any layout behind it."""
+    changed = False
+    for node in graph.nodes:
+        if node.op not in ("AveragePool", "MaxPool") or len(node.outputs) != 1:
+            continue
+        x, y = node.inputs[0], node.output
+        if x is None or x.shape is None or y.shape is None or any(node.ints_attr("pads") or []):
+            continue
+        if list(x.shape[2:]) != node.ints_attr("kernel_shape") or any(d != 1 for d in y.shape[2:]):
+            continue
+        if node.str_attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+            continue
+        if any(d != 1 for d in node.ints_attr("dilations") or []):
+            continue
+        node.op, node.attrs = f"Global{node.op}", {}
+        changed = True
+    return changed
+
+
 def crop_kernels(graph: Graph) -> bool:
     """Outer rows and columns of a convolution's kernel that meet nothing but padding are dropped.
 
