@@ -37,6 +37,10 @@ CONSTANTS = {
 PARTS = "g = Reshape(x, grouped) n = InstanceNormalization(g, ones, zeros) r = Reshape(n, whole) "
 
 CASES = [
+    Case("a_mean_of_the_plane", "y = AveragePool<kernel_shape=[6,6], strides=[6,6]>(x)", "GlobalAveragePool"),
+    Case("the_most_of_the_plane", 'y = MaxPool<kernel_shape=[6,6], auto_pad="VALID">(x)', "GlobalMaxPool"),
+    Case("a_padded_plane", "y = AveragePool<kernel_shape=[6,6], pads=[1,1,0,0]>(x)", "AveragePool"),
+    Case("not_all_of_the_plane", "y = AveragePool<kernel_shape=[6,5], strides=[1,2]>(x)", "AveragePool"),
     Case("zeros_around_an_image", "p = Pad(x, around) y = Conv(p, w, b)", "Conv+bias"),
     Case("zeros_given", "p = Pad(x, around, zero) y = Conv<pads=[2, 0, 1, 1]>(p, w)", "Conv"),
     Case("zeros_with_strides", "p = Pad(x, around) y = Conv<strides=[2, 2]>(p, w)", "Conv"),

@@ -73,66 +73,6 @@ PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
   }
 }
 
-#if defined(__AVX512F__)
-// Two rows of outputs of a 3x3 window of stride 1, its taps in registers: planes of few columns have too few sums in flight
-// row by row. x is the first of the four rows of input, the `from`-th to the `until`-th of which are inside. Columns come
-// first: an edge is asked for once, not for each row.
-template <bool kEdge>
-PN_INLINE void tile_of_nine(const State& s, const float* x, int64_t from, int64_t until, const VF* taps, int64_t ow, VF (*acc)[kTile]) {
-  const int64_t i0 = ow - s.left, pitch = s.iw * kVec;
-#pragma GCC unroll 32
-  for (int j = 0; j < kTile + 2; ++j) {
-    if (kEdge && static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
-#pragma GCC unroll 8
-    for (int k = 0; k < 4; ++k) {
-      if (kEdge && (k < from || k >= until)) continue;
-      const VF v = load(x + k * pitch + (i0 + j) * kVec);
-#pragma GCC unroll 8
-      for (int r = 0; r < 2; ++r) {
-#pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) {
-          const int q = j - t, row = k - r;
-          if (q >= 0 && q < 3 && row >= 0 && row < 3) acc[r][t] += v * taps[row * 3 + q];
-        }
-      }
-    }
-  }
-}
-
-void rows_of_nine(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
-  const VF lo = splat(s.lo), hi = splat(s.hi);
-  const int64_t pitch = s.ow * kVec;
-  VF taps[9];
-  for (int i = 0; i < 9; ++i) taps[i] = load(w + i * kVec);
-  for (int64_t oh = oh0; oh < oh1; oh += 2) {
-    const int64_t ih = oh - s.top, from = ih < 0 ? -ih : 0, until = s.ih - ih;
-    const float* first = x + ih * s.iw * kVec;
-    for (int64_t ow = 0; ow < s.ow; ow += kTile) {
-      VF acc[2][kTile];
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) acc[0][t] = acc[1][t] = bias;
-      const int64_t i0 = ow - s.left, live = s.ow - ow;
-      if (i0 >= 0 && i0 + kTile + 1 < s.iw && live >= kTile && from == 0 && until >= 4) {
-        tile_of_nine<false>(s, first, 0, 4, taps, ow, acc);
-      } else {
-        tile_of_nine<true>(s, first, from, until, taps, ow, acc);
-      }
-      float* to = y + oh * pitch + ow * kVec;
-#pragma GCC unroll 8
-      for (int r = 0; r < 2; ++r, to += pitch) {  // row after row, as hardware fetches lines ahead
-        if (oh + r == oh1) break;
-#pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) {
-          if (t == live) break;
-          store(to + t * kVec, vmin(vmax(acc[r][t], lo), hi));
-        }
-        for (int t = 0; s.far && t < kTile; ++t) __builtin_prefetch(to + 2 * pitch + t * kVec, 1, 3);
-      }
-    }
-  }
-}
-#endif
-
 template <int K, int S>
 void rows(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
   const int64_t reach = (kTile - 1) * s.sw + (s.kw - 1) * s.dw;  // last input column of a tile, from its first
@@ -163,6 +103,53 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
     }
   }
 }
+
+#if defined(__AVX512F__)
+// A 3x3 window of stride 1 whose rows are inside: two rows of outputs at a time, as planes of few columns have too few sums in
+// flight row by row, and the taps in registers. Columns come first: an edge is asked for once, not for each row.
+void rows_of_nine(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
+  const VF lo = splat(s.lo), hi = splat(s.hi);
+  const int64_t pitch = s.iw * kVec, out = s.ow * kVec;
+  VF taps[9];
+  for (int i = 0; i < 9; ++i) taps[i] = load(w + i * kVec);
+  for (int64_t oh = oh0; oh < oh1; oh += 2) {
+    const bool both = oh + 1 < oh1;
+    for (int64_t ow = 0; ow < s.ow; ow += kTile) {
+      const int64_t i0 = ow - s.left;
+      const float* in = x + (oh - s.top) * pitch + i0 * kVec;
+      VF acc[2][kTile];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) acc[0][t] = acc[1][t] = bias;
+#pragma GCC unroll 32
+      for (int j = 0; j < kTile + 2; ++j) {
+        if (static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
+#pragma GCC unroll 8
+        for (int k = 0; k < 4; ++k) {
+          const VF v = load(in + k * pitch * (k < 3 || both) + j * kVec);
+#pragma GCC unroll 8
+          for (int t = 0; t < kTile; ++t) {
+            const int q = j - t;
+            if (q >= 0 && q < 3 && k < 3) acc[0][t] += v * taps[k * 3 + q];
+            if (q >= 0 && q < 3 && k > 0) acc[1][t] += v * taps[(k - 1) * 3 + q];
+          }
+        }
+      }
+      float* to = y + oh * out + ow * kVec;
+      const int64_t live = s.ow - ow;
+#pragma GCC unroll 8
+      for (int r = 0; r < 2; ++r, to += out) {  // row after row, as hardware fetches lines ahead
+        if (r == 1 && !both) break;
+#pragma GCC unroll 8
+        for (int t = 0; t < kTile; ++t) {
+          if (t == live) break;
+          store(to + t * kVec, vmin(vmax(acc[r][t], lo), hi));
+        }
+        for (int t = 0; s.far && t < kTile; ++t) __builtin_prefetch(to + 2 * out + t * kVec, 1, 3);
+      }
+    }
+  }
+}
+#endif
 
 PN_COLD bool accepts(const KernelQuery& q) {
   for (int i = 0; i < 4; ++i) {
@@ -228,9 +215,6 @@ Status run(const void* state, RunContext& c) {
   const int64_t blocks = ceil_div(s.channels, kVec), taps = s.kh * s.kw, row = s.ow * kVec;
 #if defined(__AVX2__) || defined(__aarch64__)
   const auto body = s.dw > 1 || s.sw > 2       ? rows<0, 0>
-#if defined(__AVX512F__)
-                    : s.kw == 3 && s.kh == 3 && s.sw == 1 && s.sh == 1 && s.dh == 1 ? rows_of_nine
-#endif
                     : s.kw == 3 && s.sw == 1 ? rows<3, 1>
                     : s.kw == 3              ? rows<3, 2>
                     : s.kw == 5 && s.sw == 1 ? rows<5, 1>
@@ -242,6 +226,9 @@ Status run(const void* state, RunContext& c) {
 #else
   const auto body = rows<0, 0>;  // vectors of two registers gain nothing from windows known ahead
 #endif
+#if defined(__AVX512F__)
+  const bool nine = s.kw == 3 && s.kh == 3 && s.sw == 1 && s.sh == 1 && s.dw == 1 && s.dh == 1;
+#endif
   // Items are output rows of all blocks; a range is cut at block borders.
   spread(*c.pool, s.batch * blocks * s.oh, row * (1 + taps / 4), [&](int64_t begin, int64_t end, int) {
     while (begin < end) {
@@ -251,7 +238,17 @@ Status run(const void* state, RunContext& c) {
       VF v{};
       if (bias) v = live >= kVec ? load(bias + b * kVec) : load_n(bias + b * kVec, static_cast<int>(live));
       float* out = y + plane * s.oh * row;
-      body(s, x + plane * s.ih * s.iw * kVec, w + b * taps * kVec, v, out, oh0, oh1);
+      const float *in = x + plane * s.ih * s.iw * kVec, *wb = w + b * taps * kVec;
+#if defined(__AVX512F__)
+      // Rows [n0, n1) of outputs have whole windows from top to bottom.
+      int64_t n0 = oh0 > s.top ? oh0 : s.top, n1 = oh1 < s.ih - 2 + s.top ? oh1 : s.ih - 2 + s.top;
+      if (!nine || n0 >= n1) n0 = n1 = oh1;
+      body(s, in, wb, v, out, oh0, n0);
+      rows_of_nine(s, in, wb, v, out, n0, n1);
+      body(s, in, wb, v, out, n1, oh1);
+#else
+      body(s, in, wb, v, out, oh0, oh1);
+#endif
       if (s.act.kind != Act::kNone || s.post.kind != Act::kNone || z != nullptr) {
         for (int64_t oh = oh0; oh < oh1; ++oh) {
           finish_rows(s.act, z != nullptr ? z + (plane * s.oh + oh) * row : nullptr, s.post, out + oh * row, row);
