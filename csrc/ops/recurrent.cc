@@ -168,13 +168,7 @@ Status run_recurrent(RunContext& c) {
   o.y = f.out(0);
   o.y_h = f.out(1);
   o.y_c = f.out(2);
-  for (int64_t b = 0; b < n.batch && o.lengths != nullptr; ++b) {
-    if (o.lengths[b] < 0 || o.lengths[b] > n.steps) {
-      return fail(Status::kInvalidModel,
-                  "%s: sequence_lens[%" PRId64 "] is %d, expected 0 to %" PRId64, c.op, b,
-                  o.lengths[b], n.steps);
-    }
-  }
+  if (o.lengths != nullptr) PN_TRY(check_lengths(c.op, o.lengths, n.batch, n.steps));
   const int64_t state = n.directions * n.batch * n.hidden;
   RecurrentState s = {};
   s.gates = scratch.take<float>(n.steps * state * n.gates);
@@ -205,6 +199,17 @@ int64_t scratch_recurrent(const InferContext& c) {
 }
 
 }  // namespace
+
+Status check_lengths(const char* op, const int32_t* lengths, int64_t batch, int64_t steps) {
+  for (int64_t b = 0; b < batch; ++b) {
+    if (lengths[b] < 0 || lengths[b] > steps) {
+      return fail(Status::kInvalidModel,
+                  "%s: sequence_lens[%" PRId64 "] is %d, expected 0 to %" PRId64, op, b,
+                  lengths[b], steps);
+    }
+  }
+  return Status::kOk;
+}
 
 extern const OpDef pn_ops_recurrent[] = {
     {"LSTM", 3, 8, 0, 3, 0, infer_recurrent<Cell::kLstm>, run_recurrent<Cell::kLstm>,

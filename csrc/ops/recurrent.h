@@ -65,6 +65,9 @@ struct RecurrentState {
   float *gates, *h, *h_next, *cell, *update, *reset_h;
 };
 
+// Whether every length of a batch is from 0 to `steps`.
+Status check_lengths(const char* op, const int32_t* lengths, int64_t batch, int64_t steps);
+
 // Runs all steps: writes Y, Y_h and Y_c where they are wanted.
 void run_cells(const Recurrent& n, const RecurrentOperands& operands, const RecurrentState& state,
                const Pool& pool);

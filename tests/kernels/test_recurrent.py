@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import accepting, check, each_wide_tier
+from tests.kernels.compare import accepting, check, each_wide_tier, run_kernel
 from tests.kernels.harness import Node
 
 
@@ -76,6 +76,34 @@ def test_rnn_with_relu(size, direction, tier):
 
 
 @each_wide_tier
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_sequences_of_their_own_lengths(op, direction, tier):
+    for attrs in [{}, {"linear_before_reset": 1}] if op == "GRU" else [{}]:
+        made = node(op, 9, 5, 12, 21, direction, **attrs)
+        made.inputs[4] = np.array([9, 4, 0, 1, 7], np.int32)
+        check(made, f"f32_{op.lower()}", tier, outputs=outputs(op))
+
+
+@each_wide_tier
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_lengths_with_weights_shared_between_threads(op, tier):
+    made = node(op, 3, 2, 16, 450, "bidirectional")
+    made.inputs[4] = np.array([2, 3], np.int32)
+    check(made, f"f32_{op.lower()}", tier, outputs=outputs(op))
+
+
+@each_wide_tier
+@pytest.mark.parametrize("length", [-1, 5])
+def test_lengths_outside_the_sequence_are_refused(length, tier):
+    made = node("LSTM", 4, 2, 3, 4)
+    made.inputs[4] = np.array([4, length], np.int32)
+    (kernel,) = accepting(made, tier, outputs=3)
+    with pytest.raises(Exception, match=rf"sequence_lens\[1\] is {length}, expected 0 to 4"):
+        run_kernel(made, kernel, tier, outputs=3)
+
+
+@each_wide_tier
 def test_other_activations_and_clip_are_left_to_the_reference(tier):
     assert not accepting(node("GRU", 2, 1, 3, 4, activations=["Sigmoid", "Relu"]), tier, outputs=2)
     assert not accepting(node("LSTM", 2, 1, 3, 4, clip=1.0), tier, outputs=3)
@@ -84,7 +112,4 @@ def test_other_activations_and_clip_are_left_to_the_reference(tier):
     assert not accepting(mixed, tier, outputs=2)
     assert not accepting(node("RNN", 2, 1, 3, 4, activations=["Softsign"]), tier, outputs=2)
     assert not accepting(node("RNN", 2, 1, 3, 4, clip=1.0), tier, outputs=2)
-    lengths = node("RNN", 2, 1, 3, 4)
-    lengths.inputs[4] = np.array([1], np.int32)
-    assert not accepting(lengths, tier, outputs=2)
     assert accepting(node("RNN", 2, 1, 3, 4, activations=["Tanh", "Tanh"]), tier, outputs=2)

@@ -13,7 +13,8 @@
 
 #include "kernels/kernel.h"
 #include "kernels/spread.h"
-#include "simd/math.h"
+#include "ops/recurrent.h"
+#include "simd/activate.h"
 
 namespace pyneo {
 namespace PN_TIER {
@@ -34,7 +35,7 @@ PN_COLD bool fill(const KernelQuery& q, int gates, State* s) {
   const int states = gates == 4 ? 6 : 5;  // last input with an initial state
   for (int i = 0; i < q.n_in; ++i) {
     if (!q.has(i)) continue;
-    if (i == 4 || i > states || q.in[i]->dtype != DType::kF32) return false;
+    if (i > states || q.in[i]->dtype != (i == 4 ? DType::kI32 : DType::kF32)) return false;
     if (i != 2 && q.in[i]->layout != Layout::kPlain) return false;
   }
   for (int o = 0; o < q.n_out; ++o) {
@@ -130,6 +131,7 @@ void multiply(const Product& p, int64_t rows, int64_t at, int64_t end, bool back
     band<4, 4>(p, r, at, end, back);
     r += 4;
   }
+  if (kRows > 4 && r + 3 == rows) return band<3, 4>(p, r, at, end, back);
   if (r + 2 <= rows) {
     band<2, 4>(p, r, at, end, back);
     r += 2;
@@ -201,91 +203,85 @@ struct Machine {
     }
   }
 
-  void emit(int64_t t, int64_t d, int64_t b, int64_t u, VF v) {
-    if (!c.wants(0)) return;
-    float* y = c.out[0]->as<float>() + ((t * s.directions + d) * s.batch + b) * s.hidden + u;
-    if (s.hidden - u >= kVec) {
-      store(y, v);
-    } else {
-      store_n(y, v, static_cast<int>(s.hidden - u));
-    }
+  // Units [u0, u1) of n rows, `step` apart: one run where they are neighbours.
+  static void squash(Act kind, float* at, int64_t n, int64_t step, int64_t u0, int64_t u1) {
+    if (u1 - u0 == step) u1 += (n - 1) * step, n = 1;
+    for (; n > 0; --n, at += step) act_rows(Activation{kind}, at + u0, u1 - u0);
   }
+  // Whether sequence b has a step t.
+  bool lives(int64_t t, int64_t b) const { return !c.has(4) || t < c.in[4]->as<const int32_t>()[b]; }
 
-  void lstm(int64_t d, int64_t t, int64_t u0, int64_t u1) {
-    recur(d, h, in + (d * s.steps + t) * s.batch * s.width, s.width, 0, 4, u0, u1);
-    for (int64_t b = 0; b < s.batch; ++b) {
-      const int64_t row = d * s.batch + b;
-      for (int64_t u = u0; u < u1; u += kVec) {
-        const float* g = rec + row * s.width + u;  // input, output, forget, cell
-        float* old = cell + row * s.units + u;
-        const VF now = vsigmoid(load(g + 2 * s.units)) * load(old) + vsigmoid(load(g)) * vtanh(load(g + 3 * s.units));
-        const VF out = vsigmoid(load(g + s.units)) * vtanh(now);
-        store(old, now);
-        store(next + row * s.units + u, out);
-        emit(t, d, b, u, out);
-      }
-    }
-  }
-
-  // Update and reset gates; and, where the reset comes after the product, the whole step.
-  void gru(int64_t d, int64_t t, int64_t u0, int64_t u1) {
+  // A step, but for a GRU's candidate where its product waits for the reset.
+  void first(int64_t d, int64_t t, int64_t u0, int64_t u1) {
     const float* inputs = in + (d * s.steps + t) * s.batch * s.width;
-    for (const bool last : {back, !back}) {
-      if (!last) recur(d, h, inputs, s.width, 0, 2, u0, u1);
-      if (last && s.inside) recur(d, h, inner + d * s.units, 0, 2, 3, u0, u1);
-    }
-    for (int64_t b = 0; b < s.batch; ++b) {
-      const int64_t row = d * s.batch + b;
-      for (int64_t u = u0; u < u1; u += kVec) {
-        float* g = rec + row * s.width + u;
-        const VF update = vsigmoid(load(g)), keep = vsigmoid(load(g + s.units)), old = load(h + row * s.units + u);
-        if (!s.inside) {
-          store(g, update);
-          store(reset + row * s.units + u, keep * old);
-          continue;
-        }
-        const VF fresh = vtanh(load(inputs + b * s.width + 2 * s.units + u) + keep * load(g + 2 * s.units));
-        const VF out = fresh + update * (old - fresh);
-        store(next + row * s.units + u, out);
-        emit(t, d, b, u, out);
+    if (s.gates != 3) {
+      recur(d, h, inputs, s.width, 0, s.gates, u0, u1);
+    } else {
+      for (const bool last : {back, !back}) {
+        if (!last) recur(d, h, inputs, s.width, 0, 2, u0, u1);
+        if (last && s.inside) recur(d, h, inner + d * s.units, 0, 2, 3, u0, u1);
       }
     }
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = (d * s.batch + b) * s.units;
+      float *g = rec + (d * s.batch + b) * s.width, *to = next + row;
+      if (s.gates == 4) {  // input, output, forget, cell
+        squash(Act::kSigmoid, g, 3, s.units, u0, u1);
+        squash(Act::kTanh, g + 3 * s.units, 1, s.units, u0, u1);
+        float* old = cell + row;
+        const bool live = lives(t, b);
+        for (int64_t u = u0; u < u1; u += kVec) {
+          const VF now = load(g + 2 * s.units + u) * load(old + u) + load(g + u) * load(g + 3 * s.units + u);
+          if (live) store(old + u, now);
+          store(to + u, now);
+        }
+      } else if (s.gates == 3) {  // update, reset
+        squash(Act::kSigmoid, g, 2, s.units, u0, u1);
+        const float* x = s.inside ? inputs + b * s.width + 2 * s.units : nullptr;
+        for (int64_t u = u0; u < u1; u += kVec) {
+          const VF keep = load(g + s.units + u);
+          if (x != nullptr) {
+            store(to + u, load(x + u) + keep * load(g + 2 * s.units + u));
+          } else {
+            store(reset + row + u, keep * load(h + row + u));
+          }
+        }
+      }
+    }
+    if (s.gates != 3 || s.inside) finish_step(d, t, u0, u1, s.gates == 1 ? 0 : -1);
   }
 
   void candidate(int64_t d, int64_t t, int64_t u0, int64_t u1) {
     recur(d, reset, in + (d * s.steps + t) * s.batch * s.width, s.width, 2, 3, u0, u1);
-    for (int64_t b = 0; b < s.batch; ++b) {
-      const int64_t row = d * s.batch + b;
-      for (int64_t u = u0; u < u1; u += kVec) {
-        const float* g = rec + row * s.width + u;
-        const VF fresh = vtanh(load(g + 2 * s.units)), old = load(h + row * s.units + u);
-        const VF out = fresh + load(g) * (old - fresh);
-        store(next + row * s.units + u, out);
-        emit(t, d, b, u, out);
-      }
-    }
+    finish_step(d, t, u0, u1, 2);
   }
 
-  void rnn(int64_t d, int64_t t, int64_t u0, int64_t u1) {
-    recur(d, h, in + (d * s.steps + t) * s.batch * s.width, s.width, 0, 1, u0, u1);
-    for (int64_t b = 0; b < s.batch; ++b) {
+  // The last activation, of what is in `next` or of a gate, and what comes behind it.
+  void finish_step(int64_t d, int64_t t, int64_t u0, int64_t u1, int gate) {
+    for (int64_t b = 0; b < s.batch && gate >= 0; ++b) {
       const int64_t row = d * s.batch + b;
-      for (int64_t u = u0; u < u1; u += kVec) {
-        const VF sum = load(rec + row * s.width + u);
-        const VF out = s.relu ? vmax(sum, VF{}) : vtanh(sum);
-        store(next + row * s.units + u, out);
-        emit(t, d, b, u, out);
-      }
+      for (int64_t u = u0; u < u1; u += kVec) store(next + row * s.units + u, load(rec + row * s.width + gate * s.units + u));
     }
-  }
-
-  void first(int64_t d, int64_t t, int64_t u0, int64_t u1) {
-    if (s.gates == 4) {
-      lstm(d, t, u0, u1);
-    } else if (s.gates == 1) {
-      rnn(d, t, u0, u1);
-    } else {
-      gru(d, t, u0, u1);
+    squash(s.relu ? Act::kRelu : Act::kTanh, next + d * s.batch * s.units, s.batch, s.units, u0, u1);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = (d * s.batch + b) * s.units;
+      const float* g = rec + (d * s.batch + b) * s.width;
+      const bool live = lives(t, b);  // or the state stays, and the output is zero
+      float* y = c.wants(0) ? c.out[0]->as<float>() + ((t * s.directions + d) * s.batch + b) * s.hidden : nullptr;
+      for (int64_t u = u0; u < u1; u += kVec) {
+        const VF old = load(h + row + u);
+        VF v = load(next + row + u);
+        if (s.gates == 4) v *= load(g + s.units + u);
+        if (s.gates == 3) v += load(g + u) * (old - v);
+        store(next + row + u, live ? v : old);
+        if (y == nullptr) continue;
+        if (!live) v = VF{};
+        if (s.hidden - u >= kVec) {
+          store(y + u, v);
+        } else {
+          store_n(y + u, v, static_cast<int>(s.hidden - u));
+        }
+      }
     }
   }
 
@@ -404,6 +400,7 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
 
 Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
+  if (c.has(4)) PN_TRY(check_lengths(c.op, c.in[4]->as<const int32_t>(), s.batch, s.steps));
   float* at = static_cast<float*>(c.scratch);
   auto take = [&](int64_t n) {
     float* p = at;
