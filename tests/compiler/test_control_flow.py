@@ -40,9 +40,12 @@ def ops(graph: Graph) -> list[str]:
     return [n.op for n in graph.nodes]
 
 
-def check(source: onnx.ModelProto, feeds: Feeds) -> pyneo.Model:
-    """Every result agrees with onnxruntime's, one model for all feeds, at one and at two threads."""
-    peer = onnxruntime.InferenceSession(source.SerializeToString(), providers=["CPUExecutionProvider"])
+def check(source: onnx.ModelProto, feeds: Feeds, same: onnx.ModelProto | None = None) -> pyneo.Model:
+    """Every result agrees with onnxruntime's, one model for all feeds, at one and at two threads.
+
+    same: the model in a form that onnxruntime takes."""
+    text = (same or source).SerializeToString()
+    peer = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
     package = pyneo.compile(source)
     names = [o.name for o in source.graph.output]
     for threads in (1, 2):
@@ -274,6 +277,29 @@ FLOW: dict[str, tuple[str, Feeds]] = {
 def test_control_flow_is_onnxruntimes(name: str) -> None:
     text, feeds = FLOW[name]
     check(model(text), feeds)
+
+
+ABSENT = {
+    "condition of a Loop without states": """agraph (int64 n, float[2] x) => (float[k, 2] y) {
+      y = Loop (n, LAST) <body = b (int64 i, bool c) => (bool d, float[2] o) {
+            d = Identity(c) f = Cast<to = 1>(i) o = Add(x, f) }> }""",
+    "result of a Loop": """agraph (int64 n, float[2] x) => (float[2] y) { y, LAST = Loop (n, , x)
+        <body = b (int64 i, bool c, float[2] s) => (bool d, float[2] t, float[2] o) {
+            d = Identity(c) t = Add(s, x) o = Neg(s) }> }""",
+    "result of an If": """agraph (bool n, float[2] x) => (float[2] y) { y, LAST = If (n)
+        <then_branch = a () => (float[2] p, float[2] q) { p = Neg(x) q = Exp(x) },
+         else_branch = b () => (float[2] r, float[2] s) { r = Exp(x) s = Neg(x) }> }""",
+}
+
+
+@pytest.mark.parametrize("what", ABSENT)
+def test_what_is_absent_at_the_end_of_operands_and_results_keeps_its_place(what: str) -> None:
+    first = np.array(True) if "If" in what else np.array(3)
+    absent, named = model(ABSENT[what]), model(ABSENT[what])
+    for names in (absent.graph.node[0].input, absent.graph.node[0].output):
+        if names[-1] == "LAST":
+            names[-1] = ""
+    check(absent, [{"n": first, "x": f32(2)}], absent if "condition" in what else named)
 
 
 def test_a_branch_gets_packed_weights_and_fast_kernels() -> None:

@@ -194,6 +194,21 @@ def test_columns_are_split_where_data_says() -> None:
     agree(load(source), peer_of(source), feeds)
 
 
+def test_an_expand_beside_what_was_folded_a_moment_ago() -> None:
+    source = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 18]>
+        g (float[1, 1, 1] x) => (float[1, 3, 1] y)
+          <float[1, 3, 2] w = {1, 2, 3, 4, 5, 6}, int64[3] shape = {1, 3, 1}, int64 n = {40}> {
+        p = GlobalLpPool<p = 1>(w)
+        e = Expand(x, shape)
+        s = Add(e, p)
+        y = Loop(n, , s) <body = b (int64 i, bool c, float[1, 3, 1] v) => (bool d, float[1, 3, 1] o) {
+            d = Identity(c) o = Add(v, s) }>
+    }""")
+    with pyneo.Model.load(pyneo.compile(source), allow_unsigned=True) as m:
+        found = m.predict(np.ones((1, 1, 1), np.float32))
+    np.testing.assert_allclose(found.reshape(-1), np.array([4, 8, 12]) * 41)
+
+
 @pytest.mark.parametrize("width", [6, 9])
 def test_a_layer_norm_over_an_open_axis(width: int) -> None:
     body = """

@@ -20,6 +20,13 @@ WORDS, POSITIONS, KINDS = (sample((n, 64), np.float32, n) for n in (9, 7, 2))
 MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
 
 CASES = [
+    *(
+        ("FusedGemm", [X[0], sample((64, 7), np.float32, 3)], 1, {"activation": act, **attrs})
+        for act, attrs in (
+            ("Relu", {}), ("Elu", {"activation_alpha": 0.4}), ("ThresholdedRelu", {"activation_alpha": 0.3}),
+            ("Softplus", {}), ("Softsign", {}),
+        )
+    ),
     ("Gelu", [X], 1, {}),
     ("BiasGelu", [X, V[0]], 1, {}),
     ("FastGelu", [X], 1, {}),

@@ -39,6 +39,7 @@ MULTI_HEAD: list[Case] = [
     ([Q, K, V], 1, {}),
     ([Q, K, WIDE], 1, {"scale": 0.3}),
     ([Q, K, V, BIAS], 1, {}),
+    ([Q, K, WIDE, real(2 * HIDDEN + HEADS * 5)], 1, {}),
     ([Q, Q, Q, BIAS], 1, {"unidirectional": 1}),
     ([Q, K, V, None, flags(B, T)], 1, {}),
     ([Q, K, V, None, np.zeros((B, T), np.int32)], 1, {}),

@@ -111,6 +111,16 @@ def test_regressor_of_doubles_and_integers() -> None:
     check_all(imported(model, wide), runtime(model, wide))
 
 
+def test_classifier_of_doubles_gives_floats() -> None:
+    x = normal(30, 5).astype(np.float64)
+    for classes, voted in ((2, 1), (3, 3)):
+        attrs = forest("class", 4, 5, voted)
+        attrs["classlabels_int64s"] = list(range(classes))
+        model = single("TreeEnsembleClassifier", x, outputs=2, **attrs)
+        model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        check_all(imported(model, x), runtime(model, x))
+
+
 @pytest.mark.parametrize("post", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
 def test_multiclass_classifiers(post: str) -> None:
     x = data(50, 4)

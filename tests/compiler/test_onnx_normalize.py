@@ -116,7 +116,19 @@ OLD: list[Old] = [
     Old("Upsample", 7, [X4], {"scales": [1.0, 1.0, 2.0, 2.0], "mode": "nearest"}),
     Old("Resize", 10, [X4, np.array([1, 1, 2, 2], np.float32)], constants=(1,)),
     Old("Resize", 10, [X4, np.array([1, 1, 0.5, 0.6], np.float32)], constants=(1,)),
+    Old("Resize", 10, [X4, np.array([1, 1, 0.4, 2.5], np.float32)], constants=(1,)),
     Old("Resize", 10, [X4, np.array([1, 1, 1.5, 2.5], np.float32)], {"mode": "linear"}, constants=(1,)),
+    *(
+        Old(
+            "Resize",
+            opset,
+            [X4, np.zeros(0, np.float32), np.array([1, 1, *factors], np.float32)],
+            {"coordinate_transformation_mode": "tf_half_pixel_for_nn", **attrs},
+            constants=(1, 2),
+        )
+        for opset, attrs in ((11, {"nearest_mode": "floor"}), (12, {}))
+        for factors in ((2.0, 3.0), (0.5, 1.6))
+    ),
     Old("Resize", 11, [X4, np.zeros(0, np.float32), np.array([1, 1, 2, 2], np.float32)], constants=(1, 2)),
     Old(
         "Resize",

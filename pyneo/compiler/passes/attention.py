@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, producer, scalar, shapes_of, split_const
+from pyneo.compiler.passes.match import Readers, constant, producer, scalar, shapes_together, split_const
 
 _WIDEST = 128  # columns of a head: beyond, two matrix products are faster
 _FEWEST = 8  # rows of queries: with fewer, keys that must be turned first take longer than two products
@@ -51,7 +51,7 @@ def turn_whole(graph: Graph) -> bool:
         x = merge.inputs[0] if merge is not None else None
         if turn is None or x is None or len(x.dims) != 4 or turn.ints_attr("perm") != [0, 2, 1]:
             continue
-        shapes = zip(shapes_of(x), shapes_of(turn.output), shapes_of(node.output), strict=True)
+        shapes = shapes_together(x, turn.output, node.output)
         if all(a[2:] == b[:0:-1] and c == (*a[:2], a[3], a[2]) for a, b, c in shapes):
             node.op, node.inputs, node.attrs = "Transpose", [x], {"perm": [0, 1, 3, 2]}
             changed = True
@@ -221,7 +221,7 @@ def _fits(s: _Scores, context: Node) -> bool:
     assert v is not None
     if any(x.dtype is not DType.F32 or len(x.dims) != len(context.output.dims) for x in (s.q, s.k_turned, v)):
         return False
-    for q, k, w in zip(shapes_of(s.q), shapes_of(s.k_turned), shapes_of(v), strict=True):
+    for q, k, w in shapes_together(s.q, s.k_turned, v):
         if q[:-2] != k[:-2] or k[:-2] != w[:-2] or q[-1] != k[-2] or k[-1] != w[-2]:
             return False
         if not 1 <= q[-1] <= _WIDEST or not 1 <= w[-1] <= _WIDEST:
@@ -234,7 +234,7 @@ def _fits(s: _Scores, context: Node) -> bool:
 
 def _mask_fits(mask: Value, s: _Scores) -> bool:
     """Whether a mask reaches over all keys and is otherwise one or as long as the scores are."""
-    for m, scores in zip(shapes_of(mask), shapes_of(s.product.output), strict=True):
+    for m, scores in shapes_together(mask, s.product.output):
         if not 1 <= len(m) <= len(scores) or m[-1] != scores[-1]:
             return False
         if any(d not in (1, e) for d, e in zip(reversed(m), reversed(scores), strict=False)):
@@ -309,11 +309,11 @@ def _unrepeated(v: Value) -> Value | None:
     x = split.inputs[0] if split is not None and split.op in ("Reshape", "Unsqueeze") else None
     if spread is None or x is None or x.shape is None or len(x.dims) != 4:
         return None
-    for whole, wide, narrow in zip(shapes_of(v), shapes_of(spread.output), shapes_of(x), strict=True):
+    for whole, wide, narrow in shapes_together(v, spread.output, x):
         b, h, t, d = narrow
         if len(wide) != 5 or wide != (b, h, wide[2], t, d) or whole != (b, h * wide[2], t, d):
             return None
-    if any(s != (*x_[:2], 1, *x_[2:]) for s, x_ in zip(shapes_of(split.output), shapes_of(x), strict=True)):  # type: ignore[union-attr]
+    if any(s != (*x_[:2], 1, *x_[2:]) for s, x_ in shapes_together(split.output, x)):  # type: ignore[union-attr]
         return None
     return x
 

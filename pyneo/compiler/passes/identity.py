@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler.ir.graph import Graph, Node, Value
-from pyneo.compiler.passes.match import Readers, constant, gathered, producer, scalar, shapes_of
+from pyneo.compiler.passes.match import Readers, constant, gathered, producer, scalar, shapes_together
 
 _BROADCASTING = {
     "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "And", "Or", "Xor",
@@ -139,7 +139,7 @@ def drop_expands(graph: Graph) -> bool:
             if x is None:
                 continue
             inputs = [*node.inputs[:i], x, *node.inputs[i + 1 :]]
-            shapes = zip(*(shapes_of(u) for u in [*inputs, node.output] if u is not None), strict=True)
+            shapes = shapes_together(*(u for u in [*inputs, node.output] if u is not None))
             if all(_broadcast(s[:-1]) == s[-1] for s in shapes):
                 node.inputs = inputs
                 changed = True

@@ -66,6 +66,13 @@ def shapes_of(v: Value) -> list[tuple[int, ...]]:
     return [s.shape for s in v.samples] if v.samples else [v.dims]
 
 
+def shapes_together(*values: Value) -> list[tuple[tuple[int, ...], ...]]:
+    """The values' shapes, sample by sample. What a rule just made of constants has only one shape."""
+    found = [shapes_of(v) for v in values]
+    count = max(map(len, found))
+    return list(zip(*(s * count if len(s) == 1 else s for s in found), strict=True))
+
+
 def has_constant_bias(node: Node) -> bool:
     """Whether input 2 is a constant, or absent."""
     return node.input(2) is None or node.const(2) is not None

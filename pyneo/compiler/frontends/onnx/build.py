@@ -249,6 +249,9 @@ class Importer:
     ) -> None:
         attrs = dict(attrs or {})
         ins, outs = _stripped(inputs), _stripped(outputs)
+        if op in CONTROL_FLOW:  # what is absent at the end has its place among what subgraphs take and give
+            outs = list(outputs)
+            ins += [None] * (2 - len(ins) if op == "Loop" else 0)
         for v in ins:
             if v in self.keys:
                 raise Problem(f"it reads {v.name!r}, the dicts that a ZipMap makes; read the ZipMap's input")

@@ -48,11 +48,12 @@ def check_node(s: OpSchema, node: onnx.NodeProto) -> None:
     n_in, n_out = len(node.input), len(node.output)
     while n_in and not node.input[n_in - 1]:
         n_in -= 1
-    if not s.min_input <= n_in <= s.max_input:
+    # An absent input at the end counts where it is written out: a Loop's condition may be the last.
+    if n_in > s.max_input or len(node.input) < s.min_input:
         raise Problem(f"it has {n_in} inputs, expected {_count(s.min_input, s.max_input)}")
     if n_out > s.max_output or n_out < s.min_output:
         raise Problem(f"it has {n_out} outputs, expected {_count(s.min_output, s.max_output)}")
-    for i in range(n_in):
+    for i in range(max(n_in, s.min_input)):
         formal = s.inputs[min(i, len(s.inputs) - 1)]
         if formal.option != _OPTION.Optional and not node.input[i]:
             raise Problem(f"its input {i} ({formal.name!r}) is required but absent")
@@ -121,6 +122,8 @@ def result_types(
     if op == "DequantizeLinear":
         number = attrs.get("output_dtype")
         return [(_dtype(number[0]) if isinstance(number, list) and number else DType.NONE) or of(1)]
+    if op == "Trees":  # of the weights' type, whatever that of the features
+        return [of(6)]
     if op == "ai.onnx.ml.LabelEncoder":
         return [next((t for k, t in _LABELS.items() if k in attrs), DType.NONE)]
     return _by_schema(op, [v.dtype if v else DType.NONE for v in inputs], outputs)

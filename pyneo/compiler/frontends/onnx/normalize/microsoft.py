@@ -20,6 +20,10 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Tanh": ("Tanh", ()),
     "LeakyRelu": ("LeakyRelu", ("alpha",)),
     "HardSigmoid": ("HardSigmoid", ("alpha", "beta")),
+    "Elu": ("Elu", ("alpha",)),
+    "ThresholdedRelu": ("ThresholdedRelu", ("alpha",)),
+    "Softplus": ("Softplus", ()),
+    "Softsign": ("Softsign", ()),
 }
 
 

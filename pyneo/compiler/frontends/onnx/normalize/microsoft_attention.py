@@ -100,9 +100,6 @@ def multi_head_attention(op: Op, b: Emitter) -> bool:
     past_k, past_v = op.input(6), op.input(7)
     if op.input(8) is not None or op.input(9) is not None:
         raise Problem("it shares a buffer between steps (past_sequence_length), which pyneo does not do")
-    biases: list[Value | None] = [None, None, None]
-    if bias is not None:
-        biases = [*_parts(b, bias, 0, 3)]
     four = False  # K and V come as (batch, heads, keys, width)
     if k is None:  # Q is (batch, length, heads, 3, width)
         q, k, v = (_reshape(b, p, [0, 0, -1]) for p in _parts(b, q, 3, 3))
@@ -110,6 +107,10 @@ def multi_head_attention(op: Op, b: Emitter) -> bool:
         k, v = (_reshape(b, p, [0, 0, -1]) for p in _parts(b, k, 3, 2))
     else:
         four = rank_of(k) == 4
+    biases: list[Value | None] = [None, None, None]
+    if bias is not None:  # the values' width may be another
+        (widths,) = b.emit("Concat", [_dim(b, x, 2) for x in (q, k, q if four else v)], {"axis": [0]})
+        biases = [*b.emit("Split", [bias, widths], {"axis": [0]}, outputs=3)]
     q = _biased(b, q, biases[0])
     keys = _dim(b, k, 2 if four else 1)
     if past_k is not None:

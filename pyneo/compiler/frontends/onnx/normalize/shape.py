@@ -72,6 +72,10 @@ def scatter(op: Op, b: Emitter) -> None:
     op.type = "ScatterElements"
 
 
+# What rounds x - 0.5 to where the mode rounds x.
+_HALF_A_PIXEL_BACK = {"floor": "round_prefer_ceil", "round_prefer_floor": "ceil"}
+
+
 @rule("Upsample")
 def upsample(op: Op, b: Emitter) -> None:
     x = op.required(0)
@@ -85,8 +89,14 @@ def upsample(op: Op, b: Emitter) -> None:
 
 @rule("Resize", below=11)
 def resize_10(op: Op, b: Emitter) -> None:
-    _asymmetric_resize(op, b, op.const(1))
-    op.inputs = [op.required(0), None, op.required(1)]
+    x, factors, scales = op.required(0), op.required(1), op.const(1)
+    _asymmetric_resize(op, b, scales)
+    if scales is not None and scales.min(initial=1) < 1 < scales.max(initial=1):
+        # Axes that shrink are rounded otherwise than those that grow.
+        (x,) = b.emit("Resize", [x, None, b.const(np.minimum(scales, 1))], op.attrs)
+        factors = b.const(np.maximum(scales, 1))
+        op.attrs["nearest_mode"] = "floor"
+    op.inputs = [x, None, factors]
 
 
 def _asymmetric_resize(op: Op, b: Emitter, scales: np.ndarray | None) -> None:
@@ -97,6 +107,16 @@ def _asymmetric_resize(op: Op, b: Emitter, scales: np.ndarray | None) -> None:
     op.attrs["coordinate_transformation_mode"] = "asymmetric"
     reducing = scales is not None and bool((scales < 1).any())
     op.attrs["nearest_mode"] = "ceil" if reducing else "floor"
+
+
+@rule("Resize", below=13)
+def resize_tensorflow_nearest(op: Op, b: Emitter) -> None:
+    """tf_half_pixel_for_nn, which operator set 13 dropped: half_pixel, but half a pixel farther."""
+    if op.attrs.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
+        nearest = op.attrs.get("nearest_mode", "round_prefer_floor")
+        if op.attrs.get("mode", "nearest") == "nearest" and nearest in _HALF_A_PIXEL_BACK:
+            op.attrs["coordinate_transformation_mode"] = "half_pixel"
+            op.attrs["nearest_mode"] = _HALF_A_PIXEL_BACK[nearest]
 
 
 @rule("Resize")
