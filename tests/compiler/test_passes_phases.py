@@ -21,6 +21,10 @@ CONSTANTS = {
     "w222": f32(5, 3, 2, 2, 2),
     "w345": f32(5, 3, 3, 4, 5) / 8,
     "w111": f32(5, 3, 1, 1, 1),
+    "three_of9": f32(3, 8, 9, 9) / 25,
+    "one_of5": f32(1, 9, 5, 4) / 12,
+    "one_of3": f32(1, 8, 3, 3) / 8,
+    "three_of3": f32(3, 8, 3, 3) / 8,
     "twice": np.float32([1, 1, 2, 2, 2]),
     "uneven": np.float32([1, 1, 1.5, 2, 0.5]),
     "given": ints(1, 5, 7, 5, 11),
@@ -70,6 +74,34 @@ CASES = [
         "c = ConvTranspose<strides=[2,2]>(x, three4, b3) y = Tanh(c)",
         "Conv+bias DepthToSpace Tanh",
     ),
+    Case(
+        "an_image_of_many_channels",
+        "y = Conv<pads=[4,4,4,4]>(x, three_of9, b3)",
+        "Conv+bias DepthToSpace",
+        inputs={"x": (2, 8, 12, 10)},
+    ),
+    Case(
+        "one_output_without_bias_unevenly_padded",
+        "c = Conv<pads=[0,3,4,0]>(x, one_of5) y = Tanh(c)",
+        "Conv DepthToSpace Tanh",
+        inputs={"x": (1, 9, 8, 8)},
+    ),
+    Case("one_output_of_3x3", "y = Conv(x, one_of3)", "Conv DepthToSpace", inputs={"x": (1, 8, 10, 14)}),
+    Case(
+        "three_outputs_of_3x3_stay", "y = Conv(x, three_of3)", "Conv", inputs={"x": (1, 8, 10, 14)}
+    ),
+    Case(
+        "an_odd_plane_stays",
+        "y = Conv<pads=[4,4,4,4]>(x, three_of9)",
+        "Conv",
+        inputs={"x": (1, 8, 9, 11)},
+    ),
+    Case(
+        "strides_stay",
+        "y = Conv<pads=[4,4,4,4], strides=[2,2]>(x, three_of9)",
+        "Conv",
+        inputs={"x": (1, 8, 12, 12)},
+    ),
     Case("a_volume_doubled", "y = ConvTranspose<strides=[2,2,2]>(x, w222, b3)", SHUFFLED, inputs=VOLUME),
     Case(
         "a_volume_with_strides_of_its_own",
@@ -96,5 +128,5 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_phases(case: Case) -> None:
-    inputs = case.inputs if case.inputs is VOLUME else PLANE
+    inputs = PLANE if case.inputs == Case("", "", "").inputs else case.inputs
     check(replace(case, constants=CONSTANTS, inputs=inputs))

@@ -42,7 +42,7 @@ from pyneo.compiler.passes.linear import (
     norm_to_scale,
     pixels_to_matmul,
 )
-from pyneo.compiler.passes.phases import split_phases, split_volumes
+from pyneo.compiler.passes.phases import split_phases, split_volumes, widen_outputs
 from pyneo.compiler.passes.projections import split_products
 from pyneo.compiler.passes.pyramid import merge_pointwise, mix_before_resize
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
@@ -95,6 +95,7 @@ PASSES: list[Pass] = [
     split_far_taps,
     split_phases,
     split_volumes,
+    widen_outputs,
     norm_to_scale,
     gemm_to_matmul,
     matmul_bias,

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import DType, Graph, Node, Value
+from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
 from pyneo.compiler.passes.match import constant, has_constant_bias, is_unfused, take_output
 
 # Few outputs leave most lanes of a vector idle; with all phases side by side they fill about one.
 _LANES = 16
+_FEWEST_CHANNELS = 8  # of an input whose products fill vectors; below, first layers have kernels of their own
 
 
 def split_phases(graph: Graph) -> bool:
@@ -36,6 +37,54 @@ def split_phases(graph: Graph) -> bool:
         _split(graph, node, weights, strides)
         changed = True
     return changed
+
+
+def widen_outputs(graph: Graph) -> bool:
+    """Conv of a large kernel with few outputs: squares of neighbouring pixels as channels, and a shuffle."""
+    changed = False
+    for node in list(graph.nodes):
+        weights = node.const(1) if node.op == "Conv" and node.is_static else None
+        if weights is None or weights.ndim != 4 or node.output.dtype is not DType.F32 or not _plain(node):
+            continue
+        outputs, channels, *window = weights.shape
+        if channels < _FEWEST_CHANNELS or any(s != 1 for s in node.ints_attr("strides") or []):
+            continue
+        sizes = node.output.dims[2:]
+        taps = 4.5 if window == [3, 3] else float(np.prod(window))  # Winograd's share of nine
+        gains = {1: 1 / outputs / taps}  # results of a multiply-add of a whole vector
+        for block in (2, 4):
+            whole = outputs * block * block <= _LANES and all(n % block == 0 for n in sizes)
+            wide = float(np.prod([k + block - 1 for k in window]))
+            gains[block] = block * block / outputs / wide if whole else 0
+        block = max(gains, key=lambda b: gains[b])
+        if gains[block] >= 2 * gains[1]:
+            _widen(graph, node, weights, block)
+            changed = True
+    return changed
+
+
+def _widen(graph: Graph, node: Node, weights: np.ndarray, block: int) -> None:
+    outputs, channels, *window = weights.shape
+    wide = np.zeros((block, block, outputs, channels, *(k + block - 1 for k in window)), np.float32)
+    for r, c in itertools.product(range(block), repeat=2):
+        wide[r, c, :, :, r : r + window[0], c : c + window[1]] = weights
+    filters = wide.reshape(-1, *wide.shape[3:])
+    inputs: list[Value | None] = [node.inputs[0], constant(graph, f"{node.name}/weights", filters)]
+    bias = node.const(2)
+    if bias is not None:
+        inputs.append(constant(graph, f"{node.name}/bias", np.tile(bias, block * block)))
+    n, _, height, width = node.output.dims
+    dims = (n, len(filters), height // block, width // block)
+    conv = Value(graph.fresh_name(f"{node.name}/squares"), DType.F32, dims)
+    attrs: dict[str, Attr] = {"pads": node.ints_attr("pads") or [0] * 4, "strides": [block, block]}
+    made = [
+        Node("Conv", conv.name, inputs, [conv], attrs),
+        Node("DepthToSpace", f"{node.name}/apart", [conv], [None], {"blocksize": [block]}),
+    ]
+    place = graph.nodes.index(node)
+    graph.nodes[place:place] = made
+    take_output(graph, made[-1], node)
+    graph.remove([node])
 
 
 def _plain(node: Node) -> bool:
