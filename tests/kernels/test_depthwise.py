@@ -27,6 +27,12 @@ CASES = [
     (1, 16, (1, 1), (5, 5), (1, 1), (1, 1), (2, 2, 2, 2)),
     (1, 64, (56, 56), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
     (1, 16, (4, 4), (3, 3), (1, 1), (1, 1), (5, 5, 5, 5)),
+    (1, 33, (5, 9, 11), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1, 1, 1, 1)),
+    (2, 20, (7, 12, 9), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1, 1, 0, 1)),
+    (1, 16, (1, 8, 20), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1, 1, 1, 1)),
+    (1, 24, (6, 5, 7), (5, 1, 1), (1, 1, 1), (1, 1, 1), (2, 0, 0, 2, 0, 0)),
+    (1, 17, (9, 6, 10), (2, 5, 5), (1, 1, 2), (3, 1, 1), (2, 2, 2, 1, 2, 2)),
+    (1, 8, (4, 3, 1), (3, 2, 1), (1, 2, 1), (1, 1, 2), (0, 1, 0, 2, 0, 0)),
 ]
 
 
@@ -37,8 +43,8 @@ def operands(case, bias=True, residual=False):
     w = rng.standard_normal((channels, 1, *kernel), dtype=np.float32)
     b = rng.standard_normal(channels, dtype=np.float32) if bias else None
     out = [
-        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1
-        for i in range(2)
+        (size[i] + pads[i] + pads[i + len(size)] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1
+        for i in range(len(size))
     ]
     z = rng.standard_normal((batch, channels, *out), dtype=np.float32)
     return [x, w, b, z] if residual else [x, w, b]

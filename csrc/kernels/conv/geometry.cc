@@ -61,6 +61,11 @@ __attribute__((noinline)) void Slices::taps_of(int64_t d, int64_t* first, int64_
   *end = k;
 }
 
+PN_COLD Slices slices_of(const Window& w) {
+  if (w.spatial != 3) return {1, 1, 1, 1, 1, 0};
+  return {w.in[0], w.out[0], w.kernel[0], w.stride[0], w.dilation[0], w.pad_begin[0]};
+}
+
 PN_COLD bool Slices::met() const {
   if (out > 4096 || kernel > 4096) return false;
   for (int64_t d = 0; d < out; ++d) {
@@ -78,10 +83,8 @@ PN_COLD bool read_geometry(const KernelQuery& q, Geometry* g, Slices* slices) {
     return false;
   }
   Window& w = c.window;
-  if (slices != nullptr) *slices = Slices{1, 1, 1, 1, 1, 0};
-  if (w.spatial == 3 && slices != nullptr) {
-    *slices = Slices{w.in[0], w.out[0], w.kernel[0], w.stride[0], w.dilation[0], w.pad_begin[0]};
-  } else if (w.spatial > 2) {  // a pointwise one has but one axis
+  if (slices != nullptr) *slices = slices_of(w);
+  if (w.spatial > (slices != nullptr ? 3 : 2)) {  // a pointwise one has but one axis
     for (int i = 0; i < w.spatial; ++i) {
       if (w.kernel[i] != 1 || w.stride[i] != 1 || w.in[i] != w.out[i] || w.pad_begin[i] != 0) return false;
     }

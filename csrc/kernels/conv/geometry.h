@@ -45,6 +45,8 @@ struct Slices {
   bool met() const;
 };
 
+Slices slices_of(const Window& w);
+
 // Only padding that a window reaches counts.
 void set_end_padding(Geometry* g);
 // One row where that is the same: of all pixels, or of the only column.

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Depthwise convolution (group == C == M) over channel blocks, 1 or 2 spatial axes.
+// Depthwise convolution (group == C == M) over channel blocks, 1 to 3 spatial axes.
 //
 // Weights are packed [C/V][taps][V]. A pixel of a block is one aligned vector, so a tap is one
 // multiply-add: kTile neighbouring outputs sit in registers, and each input vector of the window is
 // loaded once for all outputs it touches. Tiles that reach over an edge load zeros there. none, relu
 // and clip are clamped in registers; other activations and the residual run over the finished row.
 #include "kernels/depthwise/window.h"
-#include "kernels/gemm/tile.h"
-#include "kernels/kernel.h"
+#include "kernels/conv/geometry.h"
 #include "kernels/spread.h"
-#include "ops/window.h"
-#include "simd/activate.h"
 
 namespace pyneo {
 namespace PN_TIER {
@@ -26,10 +23,17 @@ constexpr int kTile = 4;
 #endif
 
 struct State : Plane {
+  Slices depth;
   int64_t batch, channels;
   float lo, hi;             // clamp that stands for a cheap `act`
   Activation act, post;     // kNone where clamped
   bool far;                 // tensors that do not fit in L2: the output's lines are not there yet
+};
+
+// Planes of the input under as many slices of the kernel, one or more.
+struct Stack {
+  const float *x, *w;       // the first
+  int64_t count, x_step, w_step;
 };
 
 struct Row {                // what a tile needs of the row it is in
@@ -74,10 +78,10 @@ PN_INLINE void tile(const State& s, const Row& r, int64_t ow, VF* acc) {
 }
 
 template <int K, int S>
-void rows(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
+void rows(const State& s, const Stack& in, VF bias, float* y, int64_t oh0, int64_t oh1) {
   const int64_t reach = (kTile - 1) * s.sw + (s.kw - 1) * s.dw;  // last input column of a tile, from its first
   const VF lo = splat(s.lo), hi = splat(s.hi);
-  Row r{x, w, 0, 0, 0};
+  Row r{in.x, in.w, 0, 0, 0};
   for (int64_t oh = oh0; oh < oh1; ++oh) {
     r.ih0 = oh * s.sh - s.top;
     r.kh0 = r.ih0 < 0 ? ceil_div(-r.ih0, s.dh) : 0;
@@ -90,8 +94,12 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
       for (int t = 0; t < kTile; ++t) acc[t] = bias;
       const int64_t i0 = ow * s.sw - s.left, live = s.ow - ow;
       const bool whole = i0 >= 0 && i0 + reach < s.iw && live >= kTile;
-      // Seven taps hide the questions about edges: one body for both.
-      whole && K != 7 ? tile<K, S, K == 7>(s, r, ow, acc) : tile<K, S, true>(s, r, ow, acc);
+      r.x = in.x;
+      r.w = in.w;
+      for (int64_t i = in.count; i > 0; --i, r.x += in.x_step, r.w += in.w_step) {
+        // Seven taps hide the questions about edges: one body for both.
+        whole && K != 7 ? tile<K, S, K == 7>(s, r, ow, acc) : tile<K, S, true>(s, r, ow, acc);
+      }
       float* to = row + ow * kVec;
 #pragma GCC unroll 8
       for (int t = 0; t < kTile; ++t) acc[t] = vmin(vmax(acc[t], lo), hi);
@@ -107,30 +115,37 @@ void rows(const State& s, const float* x, const float* w, VF bias, float* y, int
 #if defined(__AVX512F__)
 // A 3x3 window of stride 1 whose rows are inside: two rows of outputs at a time, as planes of few columns have too few sums in
 // flight row by row, and the taps in registers. Columns come first: an edge is asked for once, not for each row.
-void rows_of_nine(const State& s, const float* x, const float* w, VF bias, float* y, int64_t oh0, int64_t oh1) {
+void rows_of_nine(const State& s, const Stack& stack, VF bias, float* y, int64_t oh0, int64_t oh1) {
   const VF lo = splat(s.lo), hi = splat(s.hi);
   const int64_t pitch = s.iw * kVec, out = s.ow * kVec;
   VF taps[9];
-  for (int i = 0; i < 9; ++i) taps[i] = load(w + i * kVec);
+  const auto take = [&](const float* w) __attribute__((always_inline)) {
+#pragma GCC unroll 9
+    for (int i = 0; i < 9; ++i) taps[i] = load(w + i * kVec);
+  };
+  take(stack.w);
   for (int64_t oh = oh0; oh < oh1; oh += 2) {
     const bool both = oh + 1 < oh1;
     for (int64_t ow = 0; ow < s.ow; ow += kTile) {
       const int64_t i0 = ow - s.left;
-      const float* in = x + (oh - s.top) * pitch + i0 * kVec;
+      const float* in = stack.x + (oh - s.top) * pitch + i0 * kVec;
       VF acc[2][kTile];
 #pragma GCC unroll 8
       for (int t = 0; t < kTile; ++t) acc[0][t] = acc[1][t] = bias;
+      for (int64_t i = 0; i < stack.count; ++i, in += stack.x_step) {
+        if (stack.count > 1) take(stack.w + i * stack.w_step);
 #pragma GCC unroll 32
-      for (int j = 0; j < kTile + 2; ++j) {
-        if (static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
+        for (int j = 0; j < kTile + 2; ++j) {
+          if (static_cast<uint64_t>(i0 + j) >= static_cast<uint64_t>(s.iw)) continue;
 #pragma GCC unroll 8
-        for (int k = 0; k < 4; ++k) {
-          const VF v = load(in + k * pitch * (k < 3 || both) + j * kVec);
+          for (int k = 0; k < 4; ++k) {
+            const VF v = load(in + k * pitch * (k < 3 || both) + j * kVec);
 #pragma GCC unroll 8
-          for (int t = 0; t < kTile; ++t) {
-            const int q = j - t;
-            if (q >= 0 && q < 3 && k < 3) acc[0][t] += v * taps[k * 3 + q];
-            if (q >= 0 && q < 3 && k > 0) acc[1][t] += v * taps[(k - 1) * 3 + q];
+            for (int t = 0; t < kTile; ++t) {
+              const int q = j - t;
+              if (q >= 0 && q < 3 && k < 3) acc[0][t] += v * taps[k * 3 + q];
+              if (q >= 0 && q < 3 && k > 0) acc[1][t] += v * taps[(k - 1) * 3 + q];
+            }
           }
         }
       }
@@ -157,10 +172,10 @@ PN_COLD bool accepts(const KernelQuery& q) {
   }
   const TensorDesc &x = *q.in[0], &w = *q.in[1];
   if (x.layout != kBlocked || q.out[0]->layout != kBlocked || (q.has(3) && q.in[3]->layout != kBlocked)) return false;
-  if (x.shape.rank > 4 || (q.has(2) && q.in[2]->layout != Layout::kPlain)) return false;
+  if (x.shape.rank > 5 || (q.has(2) && q.in[2]->layout != Layout::kPlain)) return false;
   ConvGeometry g;
   if (read_conv("Conv", q.attrs, x.shape, w.shape, &g) != Status::kOk) return false;
-  return g.groups == g.channels && g.filters == g.channels && g.groups > 1;
+  return g.groups == g.channels && g.filters == g.channels && g.groups > 1 && slices_of(g.window).met();
 }
 
 PN_COLD float cost(const KernelQuery& q) {
@@ -202,6 +217,7 @@ PN_COLD Status prepare(const KernelQuery& q, void* state) {
   s.batch = g.batch;
   s.channels = g.channels;
   static_cast<Plane&>(s) = plane_of(g.window);
+  s.depth = slices_of(g.window);
   s.far = q.in[0]->bytes() + q.out[0]->bytes() > q.target->l2_bytes;
   return Status::kOk;
 }
@@ -212,7 +228,8 @@ Status run(const void* state, RunContext& c) {
   const float* bias = c.has(2) ? c.in[2]->as<const float>() : nullptr;
   const float* z = c.has(3) ? c.in[3]->as<const float>() : nullptr;
   float* y = c.out[0]->as<float>();
-  const int64_t blocks = ceil_div(s.channels, kVec), taps = s.kh * s.kw, row = s.ow * kVec;
+  const int64_t blocks = ceil_div(s.channels, kVec), taps = s.kh * s.kw, all_taps = taps * s.depth.kernel, row = s.ow * kVec;
+  const int64_t in_plane = s.ih * s.iw * kVec;
 #if defined(__AVX2__) || defined(__aarch64__)
   const auto body = s.dw > 1 || s.sw > 2       ? rows<0, 0>
                     : s.kw == 3 && s.sw == 1 ? rows<3, 1>
@@ -229,25 +246,29 @@ Status run(const void* state, RunContext& c) {
 #if defined(__AVX512F__)
   const bool nine = s.kw == 3 && s.kh == 3 && s.sw == 1 && s.sh == 1 && s.dw == 1 && s.dh == 1;
 #endif
-  // Items are output rows of all blocks; a range is cut at block borders.
-  spread(*c.pool, s.batch * blocks * s.oh, row * (1 + taps / 4), [&](int64_t begin, int64_t end, int) {
+  // Items are output rows of all planes; a range is cut at their borders.
+  spread(*c.pool, s.batch * blocks * s.depth.out * s.oh, row * (1 + all_taps / 4), [&](int64_t begin, int64_t end, int) {
     while (begin < end) {
-      const int64_t plane = begin / s.oh, b = plane % blocks, oh0 = begin % s.oh;
+      const int64_t plane = begin / s.oh, d = plane % s.depth.out, volume = plane / s.depth.out;
+      const int64_t b = volume % blocks, oh0 = begin % s.oh;
       const int64_t oh1 = oh0 + (end - begin) < s.oh ? oh0 + (end - begin) : s.oh;
       const int64_t live = s.channels - b * kVec;
       VF v{};
       if (bias) v = live >= kVec ? load(bias + b * kVec) : load_n(bias + b * kVec, static_cast<int>(live));
       float* out = y + plane * s.oh * row;
-      const float *in = x + plane * s.ih * s.iw * kVec, *wb = w + b * taps * kVec;
+      int64_t first, last;
+      s.depth.taps_of(d, &first, &last);
+      const int64_t top = volume * s.depth.in + d * s.depth.stride - s.depth.pad + first * s.depth.dilation;
+      const Stack in{x + top * in_plane, w + (b * all_taps + first * taps) * kVec, last - first, s.depth.dilation * in_plane, taps * kVec};
 #if defined(__AVX512F__)
       // Rows [n0, n1) of outputs have whole windows from top to bottom.
       int64_t n0 = oh0 > s.top ? oh0 : s.top, n1 = oh1 < s.ih - 2 + s.top ? oh1 : s.ih - 2 + s.top;
       if (!nine || n0 >= n1) n0 = n1 = oh1;
-      body(s, in, wb, v, out, oh0, n0);
-      rows_of_nine(s, in, wb, v, out, n0, n1);
-      body(s, in, wb, v, out, n1, oh1);
+      body(s, in, v, out, oh0, n0);
+      rows_of_nine(s, in, v, out, n0, n1);
+      body(s, in, v, out, n1, oh1);
 #else
-      body(s, in, wb, v, out, oh0, oh1);
+      body(s, in, v, out, oh0, oh1);
 #endif
       if (s.act.kind != Act::kNone || s.post.kind != Act::kNone || z != nullptr) {
         for (int64_t oh = oh0; oh < oh1; ++oh) {
