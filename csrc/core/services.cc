@@ -288,8 +288,8 @@ pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_targe
   if (const Status s = check_prepares(t); s != Status::kOk) return to_c(s);
   const KernelDef* k = find_kernel(kernel, t.tier, t.foreign);
   const KernelQuery q = query.kernel_query(&t, k);
-  if (k == nullptr || strcmp(k->op, query.op->name) != 0 || k->packed_input < 0 || !q.has(k->packed_input) || q.values[k->packed_input] == nullptr ||
-      !k->code->accepts(q) || static_cast<uint64_t>(k->code->packed_bytes(q)) != bytes) {
+  if (k == nullptr || strcmp(k->op, query.op->name) != 0 || k->packed_input < 0 || !q.has(k->packed_input) ||
+      q.values[k->packed_input] == nullptr || !k->code->accepts(q) || static_cast<uint64_t>(k->code->packed_bytes(q)) != bytes) {
     return to_c(fail(Status::kInvalidArgument, "kernel '%s' cannot pack for this %s on tier %s", kernel, node->op,
                      tier_name(t.tier)));
   }

@@ -13,6 +13,8 @@
 // everything `run` relies on beyond what the operator's `infer` has checked: dtypes, layouts of every
 // operand, attributes. `run` allocates nothing.
 //
+// What needs nothing of a tier but the width of its vectors (q.vec()) is compiled once, in csrc/kernels/<name>.cc.
+//
 // One name may stand in several tiers' tables (same packing, same layouts): the runtime takes the
 // highest tier the CPU has.
 //

@@ -4,63 +4,13 @@
 // one (constant).
 #include <cstring>
 
-#include "kernels/kernel.h"
+#include "kernels/frame.h"
 #include "kernels/spread.h"
 #include "simd/vec.h"
 
 namespace pyneo {
 namespace PN_TIER {
 namespace {
-
-
-enum class Edge : uint8_t { kConstant, kReflect, kEdge };
-
-struct State {
-  int64_t images, blocks_in, blocks_out, channels;  // channels of the input
-  int64_t height, width, rows, columns;             // of input and output; one row where there is no height
-  int64_t top, left;
-  Edge mode;
-};
-
-PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
-  const TensorDesc &x = *q.in[0], &y = *q.out[0];
-  const int rank = x.shape.rank;
-  if (x.dtype != DType::kF32 || x.layout != kBlocked || y.layout != kBlocked || (rank != 3 && rank != 4)) return false;
-  const Str mode = q.attrs.str("mode", "constant");
-  if (mode != "constant" && mode != "reflect" && mode != "edge") return false;
-  s->mode = mode == "constant" ? Edge::kConstant : mode == "edge" ? Edge::kEdge : Edge::kReflect;
-  if (q.has(3) || !q.values || !q.values[1] || q.in[1]->dtype != DType::kI64 || q.in[1]->elements() != 2 * rank) return false;
-  const int64_t* pads = static_cast<const int64_t*>(q.values[1]);
-  // Channels: only behind the last one, and only when nothing is repeated.
-  if (pads[0] != 0 || pads[rank] != 0 || pads[1] != 0 || (pads[rank + 1] != 0 && s->mode != Edge::kConstant)) return false;
-  for (int i = 0; i < 2 * rank; ++i) {
-    if (pads[i] < 0) return false;
-  }
-  s->images = x.shape[0];
-  s->channels = x.shape[1];
-  s->blocks_in = ceil_div(x.shape[1], kVec);
-  s->blocks_out = ceil_div(y.shape[1], kVec);
-  s->height = rank == 4 ? x.shape[2] : 1;
-  s->rows = rank == 4 ? y.shape[2] : 1;
-  s->width = x.shape[rank - 1];
-  s->columns = y.shape[rank - 1];
-  s->top = rank == 4 ? pads[2] : 0;
-  s->left = pads[rank - 1];
-  if (s->height < 1 || s->width < 1) return false;
-  // One reflection is enough, so that a source is never computed by a remainder.
-  return s->mode != Edge::kReflect || (s->top < s->height && s->left < s->width && s->rows - s->top - s->height < s->height &&
-                                       s->columns - s->left - s->width < s->width);
-}
-
-PN_COLD bool accepts(const KernelQuery& q) {
-  State s;
-  return fill(q, &s);
-}
-PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes() + q.out[0]->bytes()) * 4e-5f + 0.3f; }
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  if (fill(q, static_cast<State*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "Pad was prepared for operands it does not accept");
-}
 
 PN_INLINE int64_t source(Edge mode, int64_t i, int64_t n) {
   if (mode == Edge::kReflect) return i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i;
@@ -71,7 +21,7 @@ PN_INLINE void fill_pixels(float* y, VF v, int64_t n) {
 }
 
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const FramePlan& s = *static_cast<const FramePlan*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
   const float number = c.has(2) ? *c.in[2]->as<const float>() : 0.0f;
@@ -112,8 +62,9 @@ Status run(const void* state, RunContext& c) {
 
 PN_KERNEL_TABLE(frame)
 PN_KERNEL_ROWS(frame) = {
-    {"f32_pad_" PN_BLOCK, "Pad", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))},
+    {"f32_pad_" PN_BLOCK, "Pad", PN_TIER::kBlocked, PN_TIER::kBlocked, -1,
+     PN_CODE(sizeof(FramePlan), frame_accepts, frame_cost, nullptr, nullptr, nullptr, nullptr,
+             PN_WIDE_RUN(frame_prepare, PN_TIER::run))},
 };
 PN_KERNEL_COUNT(frame);
 

@@ -2,7 +2,7 @@
 //
 // Concat and Split along the channels of blocked tensors whose parts are not whole blocks: lanes move from block to
 // block, which takes one pass where reorders to plain and back take three. move.cc copies whole blocks.
-#include "kernels/kernel.h"
+#include "kernels/runs.h"
 #include "kernels/spread.h"
 #include "simd/vec.h"
 
@@ -13,26 +13,6 @@ namespace {
 // Pixels of a task: what they read and write stays in L1.
 constexpr int64_t kStrip = 128;
 
-struct State {
-  int64_t images, pixels;
-};
-
-PN_COLD bool fill(const KernelQuery& q, const TensorDesc& whole, const TensorDesc* const* parts, int count, State* s) {
-  const Shape& shape = whole.shape;
-  const int64_t axis = q.attrs.i64("axis", 0);
-  if (count < 1 || shape.rank < 3 || (axis != 1 && axis != 1 - shape.rank)) return false;
-  if (whole.dtype != DType::kF32 || whole.layout != kBlocked) return false;
-  for (int i = 0; i < count; ++i) {
-    if (parts[i] == nullptr || parts[i]->layout != kBlocked) return false;
-  }
-  *s = {shape[0], shape.product(2, shape.rank)};
-  return true;
-}
-template <bool join>
-bool fill(const KernelQuery& q, State* s) {
-  return join ? fill(q, *q.out[0], q.in, q.n_in, s) : fill(q, *q.in[0], q.out, q.n_out, s);
-}
-
 // A range of channels of one tensor to those of another.
 struct Move {
   const Tensor* from;
@@ -42,7 +22,7 @@ struct Move {
 };
 
 // The lanes of a move that lie in one block of the result, for pixels [begin, end) of an image.
-void move_block(const State& s, const Move& m, int64_t image, int64_t block, int64_t begin, int64_t end) {
+void move_block(const Lanes& s, const Move& m, int64_t image, int64_t block, int64_t begin, int64_t end) {
   int64_t c = block * kVec > m.to_channel ? block * kVec : m.to_channel;
   const int64_t last = m.to_channel + m.channels, until = (block + 1) * kVec < last ? (block + 1) * kVec : last;
   const auto at = [&](const Tensor* t, int64_t channel) {
@@ -65,7 +45,7 @@ void move_block(const State& s, const Move& m, int64_t image, int64_t block, int
 
 template <bool join>
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const Lanes& s = *static_cast<const Lanes*>(state);
   const int64_t strips = ceil_div(s.pixels, kStrip);
   int64_t first = 0;  // channel of the whole where a part of Split begins
   for (int o = 0; o < c.n_out; ++o) {
@@ -89,29 +69,13 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-template <bool join>
-PN_COLD bool accepts(const KernelQuery& q) {
-  State s;
-  return fill<join>(q, &s);
-}
-PN_COLD float cost(const KernelQuery& q) {
-  int64_t bytes = 0;
-  for (int i = 0; i < q.n_out; ++i) bytes += q.out[i] ? q.out[i]->bytes() : 0;
-  return static_cast<float>(bytes) * 8e-5f + 0.2f;
-}
-template <bool join>
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  if (fill<join>(q, static_cast<State*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "a move of lanes was prepared for operands it does not accept");
-}
-
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROW(name, op, join)                                                                            \
-  {name PN_BLOCK, op, PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State),                    \
-   PN_TIER::accepts<join>, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr,                             \
-   PN_WIDE_RUN(PN_TIER::prepare<join>, PN_TIER::run<join>))}
+#define PN_ROW(name, op, join)                             \
+  {name PN_BLOCK, op, PN_TIER::kBlocked, PN_TIER::kBlocked, -1, \
+   PN_CODE(sizeof(Lanes), lanes_accepts, lanes_cost, nullptr, nullptr, nullptr, nullptr, \
+           PN_WIDE_RUN(lanes_prepare, PN_TIER::run<join>))}
 
 PN_KERNEL_TABLE(lanes)
 PN_KERNEL_ROWS(lanes) = {

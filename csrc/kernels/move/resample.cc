@@ -6,9 +6,8 @@
 // that ends in a Resize to the size of its input would spend as long on a Reorder of its largest tensor.
 #include <cstring>
 
-#include "kernels/kernel.h"
+#include "kernels/resize.h"
 #include "kernels/spread.h"
-#include "ops/resample.h"
 #include "simd/transpose.h"
 #include "simd/vec.h"
 
@@ -16,97 +15,12 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-
-struct State {
-  int64_t planes;    // blocks of channels, of all images
-  int64_t channels;  // of an image whose result is plain; 0: it is in blocks
-  Axis axis[2];  // rows, columns
-  ResampleMode mode;
-  int32_t taps[2];
-};
-static_assert(sizeof(State) <= kMaxKernelState, "the state of a kernel is bounded");
-
-struct Named {
-  const char* name;
-  Coordinates coordinates;
-};
-constexpr Named kCoordinates[] = {{"half_pixel", Coordinates::kHalfPixel},
-                                  {"half_pixel_symmetric", Coordinates::kHalfPixelSymmetric},
-                                  {"pytorch_half_pixel", Coordinates::kPytorchHalfPixel},
-                                  {"align_corners", Coordinates::kAlignCorners},
-                                  {"asymmetric", Coordinates::kAsymmetric}};
-
-bool read_mode(const Attrs& a, ResampleMode* m) {
-  const Str filter = a.str("mode", "nearest"), where = a.str("coordinate_transformation_mode", "half_pixel");
-  const Str rounding = a.str("nearest_mode", "round_prefer_floor");
-  m->filter = filter == "nearest" ? Filter::kNearest : filter == "linear" ? Filter::kLinear : Filter::kCubic;
-  m->rounding = rounding == "floor"               ? Rounding::kFloor
-                : rounding == "ceil"              ? Rounding::kCeil
-                : rounding == "round_prefer_ceil" ? Rounding::kPreferCeil
-                                                  : Rounding::kPreferFloor;
-  m->antialias = a.i64("antialias", 0) != 0;
-  m->exclude_outside = a.i64("exclude_outside", 0) != 0;
-  m->cubic_a = a.f32("cubic_coeff_a", -0.75f);
-  for (const Named& n : kCoordinates) {
-    if (where == n.name) {
-      m->coordinates = n.coordinates;
-      return true;
-    }
-  }
-  return false;
-}
-
-PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
-  const TensorDesc &x = *q.in[0], &y = *q.out[0];
-  if (x.dtype != DType::kF32 || x.layout != kBlocked || x.shape.rank != 4) return false;
-  *s = State{};
-  s->channels = y.layout == Layout::kPlain ? y.shape[1] : 0;
-  if (!read_mode(q.attrs, &s->mode) || q.attrs.ints("axes").size > 0) return false;
-  if (q.attrs.str("keep_aspect_ratio_policy", "stretch") != "stretch" || x.shape[0] != y.shape[0] || x.shape[1] != y.shape[1]) return false;
-  const float* scales = nullptr;
-  if (q.has(2) && q.in[2]->elements() > 0) {
-    if (!q.values || !q.values[2] || q.in[2]->dtype != DType::kF32 || q.in[2]->elements() != 4) return false;
-    scales = static_cast<const float*>(q.values[2]);
-    if (scales[0] != 1 || scales[1] != 1) return false;
-  }
-  for (int i = 0; i < 2; ++i) {
-    Axis& a = s->axis[i];
-    a.in = x.shape[i + 2];
-    a.out = y.shape[i + 2];
-    if (a.in < 1) return false;
-    a.scale = scales ? static_cast<double>(scales[i + 2]) : static_cast<double>(a.out) / static_cast<double>(a.in);
-    if (!(a.scale > 0)) return false;
-    s->taps[i] = static_cast<int32_t>(a.taps(s->mode));
-  }
-  s->planes = x.shape[0] * ceil_div(x.shape[1], kVec);
-  return true;
-}
-
-int64_t table_bytes(const State& s, int i) { return round_up(s.axis[i].out * (8 + 4 * int64_t{s.taps[i]}), 64); }
-
-template <Layout to>
-PN_COLD bool accepts(const KernelQuery& q) {
-  State s;
-  return q.out[0]->layout == to && fill(q, &s);
-}
-PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 1.2e-4f + 1; }
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  if (fill(q, static_cast<State*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "Resize was prepared for operands it does not accept");
-}
-PN_COLD int64_t scratch_bytes(const KernelQuery& q) {
-  State s;
-  return fill(q, &s) ? table_bytes(s, 0) + table_bytes(s, 1) : 0;
-}
-// A combined row, and a square of results to be transposed.
-PN_COLD int64_t thread_scratch_bytes(const KernelQuery& q) { return (q.in[0]->shape[3] + kVec) * kVec * static_cast<int64_t>(sizeof(float)); }
-
 // Positions and weights of an axis; nearest is one tap of weight 1.
 struct Table {
   int64_t* first;
   float* weights;
 };
-Table make_table(const State& s, int i, uint8_t* at) {
+Table make_table(const ResamplePlan& s, int i, uint8_t* at) {
   const Axis& a = s.axis[i];
   const Table t{reinterpret_cast<int64_t*>(at), reinterpret_cast<float*>(at + a.out * 8)};
   if (s.mode.filter != Filter::kNearest) {
@@ -140,11 +54,11 @@ PN_INLINE void turn(const float* square, float* to, int64_t step, int n, int pla
 }
 
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const ResamplePlan& s = *static_cast<const ResamplePlan*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
   uint8_t* scratch = static_cast<uint8_t*>(c.scratch);
-  const Table rows = make_table(s, 0, scratch), columns = make_table(s, 1, scratch + table_bytes(s, 0));
+  const Table rows = make_table(s, 0, scratch), columns = make_table(s, 1, scratch + resample_table_bytes(s, 0));
   const int64_t height = s.axis[0].out, width = s.axis[1].out, line = s.axis[1].in * kVec;
   const int64_t blocks = ceil_div(s.channels, kVec);
   spread(*c.pool, s.planes * height, width * (s.taps[0] + s.taps[1]) * kVec / 2, [&](int64_t begin, int64_t end, int thread) {
@@ -185,10 +99,10 @@ Status run(const void* state, RunContext& c) {
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROW(name, to)                                                                                    \
-  {name, "Resize", PN_TIER::kBlocked, to, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts<to>, PN_TIER::cost,   \
-   nullptr, nullptr, PN_TIER::scratch_bytes, PN_TIER::thread_scratch_bytes,                                 \
-   PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))}
+#define PN_ROW(name, to)                             \
+  {name, "Resize", PN_TIER::kBlocked, to, -1,        \
+   PN_CODE(sizeof(ResamplePlan), resample_accepts, resample_cost, nullptr, nullptr, resample_scratch_bytes, \
+           resample_thread_scratch_bytes, PN_WIDE_RUN(resample_prepare, PN_TIER::run))}
 
 PN_KERNEL_TABLE(resample)
 PN_KERNEL_ROWS(resample) = {

@@ -2,7 +2,7 @@
 //
 // GridSample of images, linear, with zeros or the border around them: a vector of points at a time. Their four
 // places and weights serve all channels.
-#include "kernels/kernel.h"
+#include "kernels/sample.h"
 #include "kernels/spread.h"
 #include "simd/gather.h"
 #include "simd/math.h"
@@ -11,30 +11,13 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-struct State {
-  int64_t images, channels, points, height, width;
-  bool border, corners;
-};
-
-PN_COLD __attribute__((noinline)) bool fill(const KernelQuery& q, State* s) {
-  const TensorDesc &x = *q.in[0], &grid = *q.in[1], &y = *q.out[0];
-  for (const TensorDesc* t : {&x, &grid, &y}) {
-    if (t->dtype != DType::kF32 || t->layout != Layout::kPlain || t->shape.rank != 4 || t->elements() == 0) return false;
-  }
-  const Str mode = q.attrs.str("mode", "linear"), padding = q.attrs.str("padding_mode", "zeros");
-  if ((mode != "linear" && mode != "bilinear") || (padding != "zeros" && padding != "border")) return false;
-  *s = {x.shape[0], x.shape[1], y.shape.product(2, 4), x.shape[2], x.shape[3], padding == "border",
-        q.attrs.i64("align_corners", 0) != 0};
-  return s->height * s->width < INT32_MAX / 2;
-}
-
 // Two neighbouring positions along an axis, inside of it; with weight, and what reads nothing.
 struct Taps {
   VF at[2], weight[2];
   VI live[2];
 };
 
-PN_INLINE Taps taps(const State& s, VF t, int64_t n) {
+PN_INLINE Taps taps(const SamplePlan& s, VF t, int64_t n) {
   const float size = static_cast<float>(n), end = size - 1;
   VF v = s.corners ? (t + 1.0f) * 0.5f * end : ((t + 1.0f) * size - 1.0f) * 0.5f;
   if (s.border) {
@@ -53,7 +36,7 @@ PN_INLINE Taps taps(const State& s, VF t, int64_t n) {
 }
 
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const SamplePlan& s = *static_cast<const SamplePlan*>(state);
   const float *x = c.in[0]->as<const float>(), *grid = c.in[1]->as<const float>();
   float* y = c.out[0]->as<float>();
   const int64_t strips = ceil_div(s.points, kVec), plane = s.height * s.width;
@@ -91,23 +74,14 @@ Status run(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-PN_COLD bool accepts(const KernelQuery& q) {
-  State s;
-  return fill(q, &s);
-}
-PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.out[0]->bytes()) * 6e-4f + 0.3f; }
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  if (fill(q, static_cast<State*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "GridSample was prepared for operands it does not accept");
-}
-
 }  // namespace
 }  // namespace PN_TIER
 
 PN_KERNEL_TABLE(sample)
 PN_KERNEL_ROWS(sample) = {
-    {"f32_grid_sample", "GridSample", Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts,
-     PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_WIDE_RUN(PN_TIER::prepare, PN_TIER::run))},
+    {"f32_grid_sample", "GridSample", Layout::kPlain, Layout::kPlain, -1,
+     PN_CODE(sizeof(SamplePlan), sample_accepts, sample_cost, nullptr, nullptr, nullptr, nullptr,
+             PN_WIDE_RUN(sample_prepare, PN_TIER::run))},
 };
 PN_KERNEL_COUNT(sample);
 

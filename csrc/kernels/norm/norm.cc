@@ -5,7 +5,7 @@
 //
 // Mean first, then the squares of what is left: one pass with sum and sum of squares loses the variance
 // of rows far from zero. A row stays in L1, so that the second pass is nearly free.
-#include "kernels/kernel.h"
+#include "kernels/norm.h"
 #include "kernels/spread.h"
 #include "simd/math.h"
 
@@ -64,54 +64,9 @@ __attribute__((noinline)) Moments moments(const float* p, int64_t n, bool centre
 
 // --- rows ----------------------------------------------------------------------------------------
 
-// Where an operator has its operands; -1: nowhere. As in ops/layer_norm.cc.
-struct Form {
-  const char* op;
-  bool centred;
-  float epsilon;
-  int skip, extra, scale, bias, sum;
-};
-constexpr Form kForms[] = {
-    {"LayerNormalization", true, 1e-5f, -1, -1, 1, 2, -1},
-    {"RMSNormalization", false, 1e-5f, -1, -1, 1, -1, -1},
-    {"SimplifiedLayerNormalization", false, 1e-5f, -1, -1, 1, -1, -1},
-    {"com.microsoft.SkipLayerNormalization", true, 1e-12f, 1, 4, 2, 3, 3},
-    {"com.microsoft.SkipSimplifiedLayerNormalization", false, 1e-12f, 1, 3, 2, -1, 3},
-};
-
-struct RowState {
-  int64_t rows, width;
-  float epsilon;
-  int form;  // of kForms
-};
-
-bool plain_f32(const TensorDesc* t) { return t->dtype == DType::kF32 && t->layout == Layout::kPlain; }
-
-PN_COLD __attribute__((noinline)) bool fill_rows(const KernelQuery& q, int form, RowState* s) {
-  const Form& f = kForms[form];
-  const Shape& x = q.in[0]->shape;
-  for (int i = 0; i < q.n_in; ++i) {
-    if (q.has(i) && !plain_f32(q.in[i])) return false;
-  }
-  for (int o = 0; o < q.n_out; ++o) {
-    if (q.out[o] && (o == 0 || o == f.sum) ? !plain_f32(q.out[o]) : q.out[o] && q.out[o]->dtype != DType::kNone) return false;
-  }
-  int64_t axis = q.attrs.i64("axis", -1);
-  if (axis < 0) axis += x.rank;
-  if (axis < 0 || axis >= x.rank) return false;
-  *s = {x.product(0, static_cast<int>(axis)), x.product(static_cast<int>(axis), x.rank), q.attrs.f32("epsilon", f.epsilon), form};
-  // Parameters are whole rows: the shape of the normalised axes.
-  for (int i : {f.scale, f.bias, f.extra}) {
-    if (i < 0 || !q.has(i)) continue;
-    const Shape& p = q.in[i]->shape;
-    if (p.elements() != s->width || p.rank > x.rank) return false;
-  }
-  return f.skip < 0 || (q.has(f.skip) && q.in[f.skip]->shape == x);
-}
-
 Status run_rows(const void* state, RunContext& c) {
-  const RowState& s = *static_cast<const RowState*>(state);
-  const Form& f = kForms[s.form];
+  const NormRows& s = *static_cast<const NormRows*>(state);
+  const NormForm& f = *s.form;
   const auto in = [&](int i) { return i >= 0 && c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const float *x = in(0), *skip = in(f.skip), *extra = in(f.extra), *scale = in(f.scale), *bias = in(f.bias);
   float* y = c.out[0]->as<float>();
@@ -141,42 +96,7 @@ Status run_rows(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-template <int F>
-PN_COLD bool accepts_rows(const KernelQuery& q) {
-  RowState s;
-  return fill_rows(q, F, &s);
-}
-template <int F>
-PN_COLD Status prepare_rows(const KernelQuery& q, void* state) {
-  if (fill_rows(q, F, static_cast<RowState*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "%s was prepared for operands it does not accept", kForms[F].op);
-}
-
 // --- by channel ------------------------------------------------------------------------------------
-
-enum class By : uint8_t { kBatch, kInstance, kGroup };
-
-struct PlaneState {
-  int64_t images, channels, plane, groups;
-  float epsilon;
-  By by;
-  bool blocked;
-};
-
-PN_COLD __attribute__((noinline)) bool fill_planes(const KernelQuery& q, By by, PlaneState* s) {
-  const TensorDesc &x = *q.in[0], &y = *q.out[0];
-  const Shape& n = x.shape;
-  if (x.dtype != DType::kF32 || n.rank < 2 || x.layout != y.layout || q.n_out != 1) return false;
-  const bool blocked = x.layout == kBlocked && n.rank >= 3;
-  if (x.layout != Layout::kPlain && !blocked) return false;
-  for (int i = 1; i < q.n_in; ++i) {
-    if (!q.has(i) || !plain_f32(q.in[i])) return false;
-  }
-  if (by == By::kBatch && q.attrs.i64("training_mode", 0) != 0) return false;
-  *s = {n[0], n[1], n.product(2, n.rank), by == By::kGroup ? q.attrs.i64("num_groups", 0) : n[1],
-        q.attrs.f32("epsilon", 1e-5f), by, blocked};
-  return s->groups > 0 && s->plane > 0 && s->channels % s->groups == 0;
-}
 
 // y = x * a + b over n floats.
 __attribute__((noinline)) void affine(const float* x, float* y, int64_t n, VF a, VF b) {
@@ -190,10 +110,10 @@ struct Affine {
 PN_INLINE Affine combine(VF mean, VF inverse, VF scale, VF shift) { return {inverse * scale, shift - mean * (inverse * scale)}; }
 
 // One block of channels, all pixels.
-void block(const PlaneState& s, const float* x, float* y, const float* const* p, int64_t live) {
+void block(const NormPlanes& s, const float* x, float* y, const float* const* p, int64_t live) {
   const VF scale = load_any(p[0], live), shift = load_any(p[1], live);
   VF mean{}, variance{};
-  if (s.by == By::kBatch) {
+  if (s.by == NormBy::kBatch) {
     mean = load_any(p[2], live);
     variance = load_any(p[3], live);
   } else {
@@ -236,7 +156,7 @@ __attribute__((noinline)) void channel_moments(const float* x, int64_t plane, fl
 
 // Groups of channels over blocks: moments of every channel first (in scratch), then of the groups that a
 // block's channels belong to. A group may be part of a block or reach over several.
-Status run_groups(const PlaneState& s, RunContext& c) {
+Status run_groups(const NormPlanes& s, RunContext& c) {
   const float *x = c.in[0]->as<const float>(), *scale = c.in[1]->as<const float>(), *shift = c.in[2]->as<const float>();
   float *y = c.out[0]->as<float>(), *moments = static_cast<float*>(c.scratch);
   const int64_t blocks = ceil_div(s.channels, kVec), size = s.plane * kVec, group = s.channels / s.groups;
@@ -270,17 +190,13 @@ Status run_groups(const PlaneState& s, RunContext& c) {
   return Status::kOk;
 }
 
-PN_COLD int64_t planes_scratch(const KernelQuery& q) {
-  return q.in[0]->layout == Layout::kPlain ? 0 : q.in[0]->shape[0] * round_up(q.in[0]->shape[1], kVec) * 2 * static_cast<int64_t>(sizeof(float));
-}
-
 Status run_planes(const void* state, RunContext& c) {
-  const PlaneState& s = *static_cast<const PlaneState*>(state);
+  const NormPlanes& s = *static_cast<const NormPlanes*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
   const float* p[4] = {};
   for (int i = 1; i < c.n_in; ++i) p[i - 1] = c.in[i]->as<const float>();
-  if (s.blocked && s.by == By::kGroup) return run_groups(s, c);
+  if (s.blocked && s.by == NormBy::kGroup) return run_groups(s, c);
   if (s.blocked) {
     const int64_t blocks = ceil_div(s.channels, kVec), size = s.plane * kVec;
     spread(*c.pool, s.images * blocks, size * 3, [&](int64_t begin, int64_t end, int) {
@@ -298,7 +214,7 @@ Status run_planes(const void* state, RunContext& c) {
     for (int64_t g = begin; g < end; ++g) {
       const int64_t c0 = g % s.groups * group;
       Moments m{};
-      if (s.by == By::kBatch) {
+      if (s.by == NormBy::kBatch) {
         m = {p[2][c0], 0, 1.0f / __builtin_sqrtf(p[3][c0] + s.epsilon)};
       } else {
         m = moments(x + g * size, size, true, s.epsilon);
@@ -313,41 +229,27 @@ Status run_planes(const void* state, RunContext& c) {
   return Status::kOk;
 }
 
-template <By by>
-PN_COLD bool accepts_planes(const KernelQuery& q) {
-  PlaneState s;
-  return fill_planes(q, by, &s);
-}
-template <By by>
-PN_COLD Status prepare_planes(const KernelQuery& q, void* state) {
-  if (fill_planes(q, by, static_cast<PlaneState*>(state))) return Status::kOk;
-  return fail(Status::kInternal, "a normalisation was prepared for operands it does not accept");
-}
-
-PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 1e-4f + 0.1f; }
-
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROWS(name, F)                                                                                       \
-  {name, PN_TIER::kForms[F].op, Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::RowState),                 \
-   PN_TIER::accepts_rows<F>, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare_rows<F>,      \
-   PN_TIER::run_rows)}
-#define PN_PLANES(name, op, by)                                                                                \
-  {name, op, Layout::kAny, Layout::kAny, -1, PN_CODE(sizeof(PN_TIER::PlaneState),                                      \
-   PN_TIER::accepts_planes<PN_TIER::By::by>, PN_TIER::cost, nullptr, nullptr, PN_TIER::planes_scratch, nullptr, \
-   PN_TIER::prepare_planes<PN_TIER::By::by>, PN_TIER::run_planes)}
+#define PN_ROWS(name, op)                                \
+  {name, op, Layout::kPlain, Layout::kPlain, -1,         \
+   PN_CODE(sizeof(NormRows), norm_rows_accepts, norm_cost, nullptr, nullptr, nullptr, nullptr, norm_rows_prepare, PN_TIER::run_rows)}
+#define PN_PLANES(name, op)                                                                                             \
+  {name, op, Layout::kAny, Layout::kAny, -1,                                                                            \
+   PN_CODE(sizeof(NormPlanes), norm_planes_accepts, norm_cost, nullptr, nullptr, norm_planes_scratch_bytes, nullptr, \
+           norm_planes_prepare, PN_TIER::run_planes)}
 
 PN_KERNEL_TABLE(norm)
 PN_KERNEL_ROWS(norm) = {
-    PN_ROWS("f32_layer_norm", 0),
-    PN_ROWS("f32_rms_norm", 1),
-    PN_ROWS("f32_simplified_layer_norm", 2),
-    PN_ROWS("f32_skip_layer_norm", 3),
-    PN_ROWS("f32_skip_rms_norm", 4),
-    PN_PLANES("f32_batch_norm", "BatchNormalization", kBatch),
-    PN_PLANES("f32_instance_norm", "InstanceNormalization", kInstance),
-    PN_PLANES("f32_group_norm", "GroupNormalization", kGroup),
+    PN_ROWS("f32_layer_norm", "LayerNormalization"),
+    PN_ROWS("f32_rms_norm", "RMSNormalization"),
+    PN_ROWS("f32_simplified_layer_norm", "SimplifiedLayerNormalization"),
+    PN_ROWS("f32_skip_layer_norm", "com.microsoft.SkipLayerNormalization"),
+    PN_ROWS("f32_skip_rms_norm", "com.microsoft.SkipSimplifiedLayerNormalization"),
+    PN_PLANES("f32_batch_norm", "BatchNormalization"),
+    PN_PLANES("f32_instance_norm", "InstanceNormalization"),
+    PN_PLANES("f32_group_norm", "GroupNormalization"),
 };
 PN_KERNEL_COUNT(norm);
 

@@ -2,19 +2,13 @@
 //
 // Softmax and LogSoftmax along one axis. The last axis is reduced across lanes; any other has its lanes
 // side by side. Three passes: maximum, exponentials and their sum, scaling; a row stays in L1.
-#include "kernels/kernel.h"
+#include "kernels/softmax.h"
 #include "kernels/spread.h"
 #include "simd/math.h"
 
 namespace pyneo {
 namespace PN_TIER {
 namespace {
-
-struct State {
-  int64_t outer, length, inner;
-  bool log, few;
-  int64_t rows, step, wide;  // of a call of `columns`: rows, their distance, and at most so many lanes
-};
 
 PN_INLINE VF larger(VF a, VF v) { return vmax(v, a); }
 
@@ -55,8 +49,6 @@ void row(const float* x, float* y, int64_t n, bool log) {
   for (i = 0; i < n; i += kVec) store_row(y + i, load_row(y + i, n - i) * scale, n - i);
 }
 
-constexpr int64_t kTileFloats = 8192;  // the tile of `columns`
-constexpr int kTileVectors = 16;
 
 // One result for all lanes that are `inner` apart.
 template <typename F>
@@ -70,10 +62,10 @@ PN_INLINE void across(VF* v, int64_t vectors, int64_t inner, F f) {
 // All are read and written once, in runs as long as the tile bears: vector by vector, a large power of two apart, they
 // would push each other out of the caches.
 __attribute__((noinline)) void columns(const float* x, float* y, int64_t n, int64_t step, int64_t lanes, int64_t end, int64_t inner, bool log) {
-  alignas(64) float tile[kTileFloats];
-  VF top[kTileVectors], sum[kTileVectors];
+  alignas(64) float tile[kSoftmaxTileFloats];
+  VF top[kSoftmaxTileVectors], sum[kSoftmaxTileVectors];
   const int64_t vectors = ceil_div(lanes, kVec);
-  const bool fits = n * vectors * kVec <= kTileFloats;
+  const bool fits = n * vectors * kVec <= kSoftmaxTileFloats;
   float* t = fits ? tile : y;
   const int64_t wide = fits ? vectors * kVec : step;
   auto floats = [=](int64_t k) { return lanes < end - k * step ? lanes : end - k * step; };  // of row k
@@ -114,38 +106,8 @@ __attribute__((noinline)) void columns(const float* x, float* y, int64_t n, int6
   });
 }
 
-PN_COLD bool accepts(const KernelQuery& q) {
-  return q.in[0]->dtype == DType::kF32 && q.in[0]->layout == Layout::kPlain && q.out[0]->layout == Layout::kPlain;
-}
-PN_COLD float cost(const KernelQuery& q) { return static_cast<float>(q.in[0]->bytes()) * 2e-4f + 0.1f; }
-
-template <bool log>
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  const Shape& x = q.in[0]->shape;
-  int axis = 0;
-  if (x.rank > 0) PN_TRY(normalize_axis("Softmax", q.attrs.i64("axis", -1), x.rank, &axis));
-  State& s = *static_cast<State*>(state);
-  s.outer = x.product(0, axis);
-  s.length = x.rank > 0 ? x[axis] : 1;
-  s.inner = x.product(axis + 1, x.rank);
-  s.log = log;
-  if (s.length * s.inner == 0) s = {0, 1, 1, log, false, 0, 0, 0};
-  s.rows = s.length;
-  s.step = s.inner;
-  s.wide = kTileFloats / s.length & -kVec;
-  s.wide = s.wide < kVec ? kVec : s.wide > kTileVectors * kVec ? kTileVectors * kVec : s.wide;
-  // Few columns: whole vectors of the rows as they lie, in as many as it takes until columns meet the same lanes again.
-  const int64_t period = s.inner / (s.inner & -s.inner) * kVec;
-  s.few = s.length * (kVec - s.inner) >= 8 * period;
-  if (s.few) {
-    s.rows = ceil_div(s.length * s.inner, period);
-    s.step = s.wide = period;
-  }
-  return Status::kOk;
-}
-
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const SoftmaxPlan& s = *static_cast<const SoftmaxPlan*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
   const int64_t n = s.length * s.inner, strips = ceil_div(s.step, s.wide);
@@ -166,14 +128,14 @@ Status run(const void* state, RunContext& c) {
 }  // namespace
 }  // namespace PN_TIER
 
-#define PN_ROW(name, op, log)                                                                                \
-  {name, op, Layout::kPlain, Layout::kPlain, -1, PN_CODE(sizeof(PN_TIER::State), PN_TIER::accepts, PN_TIER::cost,    \
-   nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare<log>, PN_TIER::run)}
+#define PN_ROW(name, op)                             \
+  {name, op, Layout::kPlain, Layout::kPlain, -1,     \
+   PN_CODE(sizeof(SoftmaxPlan), softmax_accepts, softmax_cost, nullptr, nullptr, nullptr, nullptr, softmax_prepare, PN_TIER::run)}
 
 PN_KERNEL_TABLE(softmax)
 PN_KERNEL_ROWS(softmax) = {
-    PN_ROW("f32_softmax", "Softmax", false),
-    PN_ROW("f32_log_softmax", "LogSoftmax", true),
+    PN_ROW("f32_softmax", "Softmax"),
+    PN_ROW("f32_log_softmax", "LogSoftmax"),
 };
 PN_KERNEL_COUNT(softmax);
 

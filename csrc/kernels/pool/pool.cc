@@ -2,9 +2,8 @@
 //
 // MaxPool and AveragePool over channel blocks, 1 to 3 spatial axes: a pixel of a block is one vector,
 // four outputs run side by side where their windows lie inside the image.
-#include "kernels/kernel.h"
+#include "kernels/pool.h"
 #include "kernels/spread.h"
-#include "ops/window.h"
 #include "simd/math.h"
 
 namespace pyneo {
@@ -13,29 +12,19 @@ namespace {
 
 constexpr int kTile = 4;
 
-struct Axis {
-  int64_t in, out, kernel, stride, dilation, begin, end;
-
-  // Taps of the window at output position `at` that lie inside: [*lo, *hi).
-  void inside(int64_t at, int64_t* lo, int64_t* hi) const {
-    const int64_t first = at * stride - begin;
-    *lo = first < 0 ? ceil_div(-first, dilation) : 0;
-    *hi = first >= in ? 0 : ceil_div(in - first, dilation);
-    if (*hi > kernel) *hi = kernel;
-    if (*lo > *hi) *lo = *hi;
-  }
-  // Taps inside the input or its padding.
-  int64_t padded(int64_t at) const {
-    const int64_t left = ceil_div(in + begin + end - at * stride, dilation);
-    return left < kernel ? left : kernel;
-  }
-};
-
-struct State {
-  int64_t planes;
-  Axis d, h, w;
-  bool include_pad;
-};
+// Taps of the window at output position `at` that lie inside: [*lo, *hi).
+inline void inside(const PoolAxis& a, int64_t at, int64_t* lo, int64_t* hi) {
+  const int64_t first = at * a.stride - a.begin;
+  *lo = first < 0 ? ceil_div(-first, a.dilation) : 0;
+  *hi = first >= a.in ? 0 : ceil_div(a.in - first, a.dilation);
+  if (*hi > a.kernel) *hi = a.kernel;
+  if (*lo > *hi) *lo = *hi;
+}
+// Taps inside the input or its padding.
+inline int64_t padded(const PoolAxis& a, int64_t at) {
+  const int64_t left = ceil_div(a.in + a.begin + a.end - at * a.stride, a.dilation);
+  return left < a.kernel ? left : a.kernel;
+}
 
 struct Max {
   static constexpr bool kMean = false;
@@ -51,7 +40,7 @@ struct Mean {
 
 // Rows of taps: f(the first tap's row of pixels) for each one inside the image.
 template <typename F>
-PN_INLINE void each_row(const State& s, const float* x, const int64_t* id, const int64_t* ih, F&& f) {
+PN_INLINE void each_row(const PoolPlan& s, const float* x, const int64_t* id, const int64_t* ih, F&& f) {
   const int64_t line = s.w.in * kVec;
   for (int64_t d = id[0]; d < id[1]; d += s.d.dilation) {
     for (int64_t h = ih[0]; h < ih[1]; h += s.h.dilation) f(x + (d * s.h.in + h) * line);
@@ -59,10 +48,10 @@ PN_INLINE void each_row(const State& s, const float* x, const int64_t* id, const
 }
 
 template <typename Op>
-void row(const State& s, const float* x, float* y, int64_t od, int64_t oh) {
+void row(const PoolPlan& s, const float* x, float* y, int64_t od, int64_t oh) {
   int64_t kd[2], kh[2];
-  s.d.inside(od, &kd[0], &kd[1]);
-  s.h.inside(oh, &kh[0], &kh[1]);
+  inside(s.d, od, &kd[0], &kd[1]);
+  inside(s.h, oh, &kh[0], &kh[1]);
   const int64_t rows = (kd[1] - kd[0]) * (kh[1] - kh[0]);
   const int64_t first_d = od * s.d.stride - s.d.begin, first_h = oh * s.h.stride - s.h.begin;
   const int64_t id[2] = {first_d + kd[0] * s.d.dilation, first_d + kd[1] * s.d.dilation};
@@ -70,7 +59,7 @@ void row(const State& s, const float* x, float* y, int64_t od, int64_t oh) {
   const int64_t step = s.w.dilation * kVec, next = s.w.stride * kVec;
   auto finish = [&](VF v, int64_t ow, int64_t taps) {
     if (Op::kMean) {
-      if (s.include_pad) taps = s.d.padded(od) * s.h.padded(oh) * s.w.padded(ow);
+      if (s.include_pad) taps = padded(s.d, od) * padded(s.h, oh) * padded(s.w, ow);
       v = taps > 0 ? v / static_cast<float>(taps) : VF{};
     } else if (taps == 0) {
       v = splat(-__FLT_MAX__);
@@ -97,7 +86,7 @@ void row(const State& s, const float* x, float* y, int64_t od, int64_t oh) {
       continue;
     }
     int64_t kw0, kw1;
-    s.w.inside(ow, &kw0, &kw1);
+    inside(s.w, ow, &kw0, &kw1);
     VF acc = Op::start();
     each_row(s, x, id, ih, [&](const float* p) {
       p += (iw + kw0 * s.w.dilation) * kVec;
@@ -108,37 +97,9 @@ void row(const State& s, const float* x, float* y, int64_t od, int64_t oh) {
   }
 }
 
-PN_COLD bool accepts(const KernelQuery& q) {
-  const TensorDesc& x = *q.in[0];
-  return x.dtype == DType::kF32 && x.layout == kBlocked && q.out[0]->layout == kBlocked && q.n_out == 1 &&
-         x.shape.rank >= 3 && x.shape.rank <= 5;
-}
-
-PN_COLD float cost(const KernelQuery& q) {
-  const double taps = static_cast<double>(q.attrs.ints("kernel_shape").size > 0 ? q.attrs.ints("kernel_shape")[0] : 3);
-  return static_cast<float>(static_cast<double>(q.out[0]->bytes()) * (2e-5 + taps * taps * 1e-5) +
-                            static_cast<double>(q.in[0]->bytes()) * 3e-5 + 0.2);
-}
-
-PN_COLD Status prepare(const KernelQuery& q, void* state) {
-  State& s = *static_cast<State*>(state);
-  Window v;
-  PN_TRY(read_window("Pool", q.attrs, q.in[0]->shape, nullptr, true, &v));
-  auto axis = [&](int i) {
-    return Axis{v.in[i], v.out[i], v.kernel[i], v.stride[i], v.dilation[i], v.pad_begin[i], v.pad_end[i]};
-  };
-  const Axis none{1, 1, 1, 1, 1, 0, 0};
-  s.d = v.spatial == 3 ? axis(0) : none;
-  s.h = v.spatial >= 2 ? axis(v.spatial - 2) : none;
-  s.w = axis(v.spatial - 1);
-  s.planes = q.in[0]->shape[0] * ceil_div(q.in[0]->shape[1], kVec);
-  s.include_pad = q.attrs.i64("count_include_pad", 0) != 0;
-  return Status::kOk;
-}
-
 template <typename Op>
 Status run(const void* state, RunContext& c) {
-  const State& s = *static_cast<const State*>(state);
+  const PoolPlan& s = *static_cast<const PoolPlan*>(state);
   const float* x = c.in[0]->as<const float>();
   float* y = c.out[0]->as<float>();
   const int64_t work = s.w.out * kVec * (1 + s.d.kernel * s.h.kernel * s.w.kernel / 2), rows = s.d.out * s.h.out;
@@ -154,12 +115,14 @@ Status run(const void* state, RunContext& c) {
 }  // namespace
 }  // namespace PN_TIER
 
+#define PN_ROW(name, op, fold)                                 \
+  {name, op, PN_TIER::kBlocked, PN_TIER::kBlocked, -1,         \
+   PN_CODE(sizeof(PoolPlan), pool_accepts, pool_cost, nullptr, nullptr, nullptr, nullptr, pool_prepare, PN_TIER::run<PN_TIER::fold>)}
+
 PN_KERNEL_TABLE(pool)
 PN_KERNEL_ROWS(pool) = {
-    {"f32_max_pool_" PN_BLOCK, "MaxPool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State),
-     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Max>)},
-    {"f32_average_pool_" PN_BLOCK, "AveragePool", PN_TIER::kBlocked, PN_TIER::kBlocked, -1, PN_CODE(sizeof(PN_TIER::State),
-     PN_TIER::accepts, PN_TIER::cost, nullptr, nullptr, nullptr, nullptr, PN_TIER::prepare, PN_TIER::run<PN_TIER::Mean>)},
+    PN_ROW("f32_max_pool_" PN_BLOCK, "MaxPool", Max),
+    PN_ROW("f32_average_pool_" PN_BLOCK, "AveragePool", Mean),
 };
 PN_KERNEL_COUNT(pool);
 
