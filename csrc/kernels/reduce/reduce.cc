@@ -53,17 +53,14 @@ __attribute__((noinline)) VF column(const float* x, int64_t length, int64_t step
 
 template <Fold kind>
 __attribute__((noinline)) float row(const float* x, int64_t n) {
-  constexpr bool extreme = kind == Fold::kMax || kind == Fold::kMin;
-  const VF v = column<kind>(x, n / kVec, kVec, kVec);
-  float r = v[0];
-  for (int i = 1; i < kVec; ++i) {
-    r = extreme ? (v[i] > r || v[i] != v[i] ? v[i] : r) : r + v[i];
+  const int64_t whole = n & -kVec;
+  VF v = whole > 0 ? column<kind>(x, n / kVec, kVec, kVec) : start<kind>();
+  if (whole < n) {
+    const VF none = kind == Fold::kMin ? -start<kind>() : start<kind>();
+    v = fold<kind>(v, load_n(x + whole, static_cast<int>(n - whole), none));
   }
-  for (int64_t i = n & -kVec; i < n; ++i) {
-    const float e = kind == Fold::kMin ? -x[i] : kind == Fold::kSquares ? x[i] * x[i] : x[i];
-    r = extreme ? (e > r || e != e ? e : r) : r + e;
-  }
-  return r;
+  if (kind != Fold::kMax && kind != Fold::kMin) return reduce_add(v);
+  return reduce_max(v) + reduce_add(select(v != v, v, VF{}));  // NaN wins
 }
 
 // A mean is a sum, a norm a sum of squares, a minimum the maximum of -x; what is left is done to the result.
