@@ -145,7 +145,12 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
   if (z != nullptr ? f.clamp_post : f.clamp_act) {
     const VF lo = splat(z != nullptr ? f.post_lo : f.act_lo), hi = splat(z != nullptr ? f.post_hi : f.act_hi);
     PN_UNROLL for (int p = 0; p < kPixels; ++p) {
-      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(vmax(acc[p][v], lo), hi);
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmax(acc[p][v], lo);
+    }
+    if ((z != nullptr ? f.post_hi : f.act_hi) < __builtin_inff()) {
+      PN_UNROLL for (int p = 0; p < kPixels; ++p) {
+        PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(acc[p][v], hi);
+      }
     }
   }
   each(y, [](const VF& a, const float* p) __attribute__((always_inline)) { store(const_cast<float*>(p), a); });
