@@ -22,6 +22,9 @@ WINDOWS = [
     ((1, 16, 11, 14), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     ((1, 16, 11, 14), {"kernel_shape": [3, 2], "strides": [1, 3], "pads": [0, 0, 2, 1], "ceil_mode": 1}),
     ((1, 8, 15, 17), {"kernel_shape": [3, 3], "dilations": [2, 3], "pads": [1, 2, 2, 1]}),
+    ((1, 16, 5, 150), {"kernel_shape": [3, 3], "strides": [2, 2]}),
+    ((1, 16, 4, 70), {"kernel_shape": [2, 66], "pads": [0, 1, 0, 0]}),
+    ((1, 16, 4, 5), {"kernel_shape": [2, 2]}),
     ((1, 3, 1, 1), {"kernel_shape": [1, 1]}),
     ((1, 5, 9, 9), {"kernel_shape": [9, 9]}),
     ((2, 17, 30), {"kernel_shape": [4], "strides": [3], "pads": [2, 1]}),
@@ -50,7 +53,7 @@ def test_windows(shape, attrs, tier):
 @each_tier
 def test_max_pool_keeps_nan_and_infinities(tier):
     x = draw(1, 16, 20, 20)
-    x[0, 3, 4, 4], x[0, 4, 10, 10], x[0, 5] = np.nan, np.inf, -np.inf
+    x[0, 3, 4, 4], x[0, 4, 10, 10], x[0, 5], x[0, 6, 7, 7] = np.nan, np.inf, -np.inf, -np.nan
     check(
         Node("MaxPool", [x], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
         "f32_max_pool",

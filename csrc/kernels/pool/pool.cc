@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// MaxPool and AveragePool over channel blocks, 1 to 3 spatial axes: a pixel of a block is one vector,
-// four outputs run side by side where their windows lie inside the image.
+// MaxPool and AveragePool over channel blocks, 1 to 3 spatial axes: a pixel of a block is one vector. Where windows lie
+// inside the image, every column under a run of them is folded once, then the columns of each.
 #include "kernels/pool.h"
 #include "kernels/spread.h"
 #include "simd/math.h"
@@ -10,7 +10,7 @@ namespace pyneo {
 namespace PN_TIER {
 namespace {
 
-constexpr int kTile = 4;
+constexpr int kColumns = 64, kGroup = 4;  // most columns of a run, and those in registers
 
 // Taps of the window at output position `at` that lie inside: [*lo, *hi).
 inline void inside(const PoolAxis& a, int64_t at, int64_t* lo, int64_t* hi) {
@@ -29,8 +29,8 @@ inline int64_t padded(const PoolAxis& a, int64_t at) {
 struct Max {
   static constexpr bool kMean = false;
   static VF start() { return splat(-INFINITY); }
-  // A NaN beats every number and stays.
-  static VF fold(VF a, VF v) { return select((v > a) | (v != v), v, a); }
+  // A NaN beats every number and stays: with one, the two maxima differ, and the bits of a NaN and a number are a NaN's.
+  static VF fold(VF a, VF v) { return cast<VF>(cast<VI>(vmax(a, v)) | cast<VI>(vmax(v, a))); }
 };
 struct Mean {
   static constexpr bool kMean = true;
@@ -56,7 +56,7 @@ void row(const PoolPlan& s, const float* x, float* y, int64_t od, int64_t oh) {
   const int64_t first_d = od * s.d.stride - s.d.begin, first_h = oh * s.h.stride - s.h.begin;
   const int64_t id[2] = {first_d + kd[0] * s.d.dilation, first_d + kd[1] * s.d.dilation};
   const int64_t ih[2] = {first_h + kh[0] * s.h.dilation, first_h + kh[1] * s.h.dilation};
-  const int64_t step = s.w.dilation * kVec, next = s.w.stride * kVec;
+  const int64_t step = s.w.dilation * kVec, window = (s.w.kernel - 1) * s.w.dilation + 1;
   auto finish = [&](VF v, int64_t ow, int64_t taps) {
     if (Op::kMean) {
       if (s.include_pad) taps = padded(s.d, od) * padded(s.h, oh) * padded(s.w, ow);
@@ -67,22 +67,36 @@ void row(const PoolPlan& s, const float* x, float* y, int64_t od, int64_t oh) {
     store(y + ow * kVec, v);
   };
   for (int64_t ow = 0; ow < s.w.out;) {
-    const int64_t iw = ow * s.w.stride - s.w.begin;
-    const int64_t reach = iw + (kTile - 1) * s.w.stride + (s.w.kernel - 1) * s.w.dilation;
-    if (iw >= 0 && reach < s.w.in && ow + kTile <= s.w.out) {
-      VF acc[kTile];
-#pragma GCC unroll 4
-      for (int t = 0; t < kTile; ++t) acc[t] = Op::start();
-      each_row(s, x, id, ih, [&](const float* p) {
-        p += iw * kVec;
-        for (int64_t q = 0; q < s.w.kernel; ++q, p += step) {
-#pragma GCC unroll 4
-          for (int t = 0; t < kTile; ++t) acc[t] = Op::fold(acc[t], load(p + t * next));
-        }
-      });
-#pragma GCC unroll 4
-      for (int t = 0; t < kTile; ++t) finish(acc[t], ow + t, rows * s.w.kernel);
-      ow += kTile;
+    const int64_t iw = ow * s.w.stride - s.w.begin, most = (kColumns - window) / s.w.stride + 1;
+    int64_t n = iw >= 0 && iw + window <= s.w.in ? (s.w.in - iw - window) / s.w.stride + 1 : 0;  // outputs of a run
+    if (n > s.w.out - ow) n = s.w.out - ow;
+    if (n > most) n = most;
+    const int64_t span = (n - 1) * s.w.stride + window;
+    if (n > 1 && span >= kGroup) {
+      alignas(64) float columns[kColumns * kVec];
+      for (int64_t i = 0; i < span; i += kGroup) {
+        const int64_t c = i + kGroup <= span ? i : span - kGroup;
+        VF acc[kGroup];
+        bool begun = false;
+        PN_UNROLL for (int t = 0; t < kGroup; ++t) acc[t] = Op::start();
+        each_row(s, x, id, ih, [&](const float* p) __attribute__((always_inline)) {
+          p += (iw + c) * kVec;
+          if (begun) {
+            PN_UNROLL for (int t = 0; t < kGroup; ++t) acc[t] = Op::fold(acc[t], load(p + t * kVec));
+          } else {
+            PN_UNROLL for (int t = 0; t < kGroup; ++t) acc[t] = load(p + t * kVec);
+          }
+          begun = true;
+        });
+        PN_UNROLL for (int t = 0; t < kGroup; ++t) store(columns + (c + t) * kVec, acc[t]);
+      }
+      for (int64_t t = 0; t < n; ++t) {
+        const float* p = columns + t * s.w.stride * kVec;
+        VF v = load(p);
+        for (int64_t q = 1; q < s.w.kernel; ++q) v = Op::fold(v, load(p + q * step));
+        finish(v, ow + t, rows * s.w.kernel);
+      }
+      ow += n;
       continue;
     }
     int64_t kw0, kw1;
