@@ -48,6 +48,7 @@ from pyneo.compiler.passes.pyramid import merge_pointwise, mix_before_resize
 from pyneo.compiler.passes.quantised import dequantize_early, quantised_products, round_in_place
 from pyneo.compiler.passes.reductions import write_out_reductions
 from pyneo.compiler.passes.rms_norm import find_rms_norm
+from pyneo.compiler.passes.scattered import boxes_to_slices, scatter_rows
 from pyneo.compiler.passes.sequences import refuse_unresolved, resolve_sequences
 from pyneo.compiler.passes.slices import slices_to_split
 from pyneo.compiler.passes.tokens import images_to_tokens, tokens_to_images
@@ -71,6 +72,8 @@ PASSES: list[Pass] = [
     dequantize_early,
     round_in_place,
     gather_all,
+    boxes_to_slices,
+    scatter_rows,
     slices_to_split,
     merge_reshapes,
     merge_transposes,
