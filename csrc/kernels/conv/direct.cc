@@ -61,16 +61,22 @@ void copy_padded(const Direct& s, const DirectOperands& o, int64_t top, int64_t 
   for (int64_t b = 0; b < own * (o.end_tap - o.first_tap); ++b, to += plane) {
     const float* x = o.x + (b % own * s.in_plane + b / own * s.tap_plane) * e;
     float* row = to;
+    // Whole vectors, without calls: rows may be short. What goes beyond a row is written again, or is in the slack behind.
+    const auto clear = [&](int64_t i, int64_t end) __attribute__((always_inline)) {
+      for (; i < end; i += kVec) store(row + i, VF{});
+    };
+    const int64_t from = lo * e, until = hi * e, whole = from + (until - from) / kVec * kVec;
+    const int rest = static_cast<int>(until - whole);
     for (int64_t r = top; r < top + rows; ++r, row += cols * e) {
-      const bool outside = r < 0 || r >= g.in_h;
-      const int64_t from = outside ? cols : lo, until = outside ? cols : hi;
+      if (r < 0 || r >= g.in_h) {
+        clear(0, cols * e);
+        continue;
+      }
       const float* src = x + (r * g.in_w + left) * e;
-      // Whole vectors, without calls: rows may be short. What goes beyond a row is written again, or is in the slack behind.
-      int64_t i = 0;
-      for (; i < from * e; i += kVec) store(row + i, VF{});
-      for (i = from * e; i + kVec <= until * e; i += kVec) store(row + i, load(src + i));
-      if (i < until * e) store_n(row + i, load_n(src + i, static_cast<int>(until * e - i)), static_cast<int>(until * e - i));
-      for (i = until * e; i < cols * e; i += kVec) store(row + i, VF{});
+      clear(0, from);
+      for (int64_t i = from; i < whole; i += kVec) store(row + i, load(src + i));
+      if (rest > 0) store_n(row + whole, load_n(src + whole, rest), rest);
+      clear(until, cols * e);
     }
   }
 }
@@ -87,7 +93,10 @@ void run_panel(const Direct& s, const DirectOperands& o, const Band& band, const
   const int64_t lane = g.blocked_out ? 1 : plane, pixel = g.blocked_out ? kVec : 1;
   const int64_t filters = g.filters - filter < width ? g.filters - filter : width;
   alignas(64) float bias[kWidePanel];
-  for (int64_t i = 0; i < width; ++i) bias[i] = o.bias != nullptr && i < filters ? o.bias[filter + i] : 0;
+  for (int64_t i = 0; i < width; i += kVec) {
+    const int live = filters - i < kVec ? static_cast<int>(filters - i) : kVec;
+    store(bias + i, o.bias != nullptr && live > 0 ? load_n(o.bias + filter + i, live) : VF{});
+  }
   Finish f;
   s.epilogue.clamps(&f);
   f.bias = bias;
@@ -97,10 +106,11 @@ void run_panel(const Direct& s, const DirectOperands& o, const Band& band, const
   const Scatter scatter{lane, f.out_vec, f.out_pixel, f.out_row, static_cast<int>(g.blocked_out ? width : filters)};
   const bool direct = g.blocked_out && s.epilogue.in_registers(o.z != nullptr);
   const Tiling tiles = g.out_h > 1 ? tiling(band.cols, vecs) : row_tiling(band.cols, vecs);
+  const int64_t small = band.cols / tiles.across, larger = band.cols % tiles.across;  // as tile_begin has them
   for (int64_t r = 0; r < band.rows;) {
     const int rows = r + tiles.rows <= band.rows ? tiles.rows : 1;
-    for (int64_t t = 0; t < tiles.across; ++t) {
-      const int64_t c0 = tile_begin(band.cols, tiles.across, t), cols = tile_begin(band.cols, tiles.across, t + 1) - c0;
+    for (int64_t t = 0, c0 = 0, cols; t < tiles.across; ++t, c0 += cols) {
+      cols = small + (t < larger);
       const float* xt = x + r * walk.row + c0 * walk.pixel;
       const int64_t at = filter * plane + (s.out_first + (band.row + r) * s.out_row + (band.col + c0) * s.out_step) * pixel;
       const float* z = o.z != nullptr ? o.z + at : nullptr;
