@@ -92,6 +92,10 @@ class Model {
   Status load();                       // model.cc: tensors and nodes from records
   Status check_tensors();              // validate.cc
   Status check_open_tensor(int64_t i) const;
+  Status check_tensor(int64_t i) const;
+  Status check_constants() const;
+  Status resolve_views();
+  Status check_ends() const;
   Status check_open_node(const ModelNode& n) const;
   Status check_states();
   Status check_graphs();               // validate_graphs.cc

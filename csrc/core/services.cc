@@ -118,38 +118,93 @@ Status check_prepares(const Target& t) {
               tier_name(host_target().tier));
 }
 
-// Runs one node on the caller's buffers: the reference kernel, or `kernel` with the packed operand given plain.
+// A node's operands in the caller's buffers.
+struct Operands {
+  Array<Tensor> tensors;  // inputs, then outputs
+  Array<const Tensor*> in;
+  Array<Tensor*> out;
+
+  Status bind(pn_node* node, const Query& query) {
+    PN_TRY(tensors.allocate(query.n_in() + query.n_out()));
+    PN_TRY(in.allocate(query.n_in()));
+    PN_TRY(out.allocate(query.n_out()));
+    for (int i = 0; i < query.n_in(); ++i) {
+      if (query.in[i] == nullptr) continue;
+      const pn_tensor& t = *node->inputs[i];
+      if (t.data == nullptr || t.bytes < static_cast<uint64_t>(query.in[i]->bytes())) {
+        return fail(Status::kInvalidArgument, "%s: input %d has %llu bytes of data, needs %lld", node->op, i,
+                    static_cast<unsigned long long>(t.data ? t.bytes : 0), static_cast<long long>(query.in[i]->bytes()));
+      }
+      tensors[i] = Tensor{*query.in[i], t.data};
+      in[i] = &tensors[i];
+    }
+    for (int o = 0; o < query.n_out(); ++o) {
+      const pn_tensor& t = node->outputs[o];
+      if (t.data == nullptr || t.bytes < static_cast<uint64_t>(query.out[o]->bytes())) {
+        return fail(Status::kInvalidArgument, "%s: the buffer of output %d is too small", node->op, o);
+      }
+      tensors[query.n_in() + o] = Tensor{*query.out[o], t.data};
+      out[o] = &tensors[query.n_in() + o];
+    }
+    return Status::kOk;
+  }
+};
+
+// What one node needs beside its operands.
+struct Workspace {
+  Block scratch, thread_scratch, packed;
+  int64_t thread_stride = 0;
+  alignas(64) uint8_t state[kMaxKernelState];
+
+  Status for_reference(Query& query, const Operands& operands) {
+    for (int64_t i = 0; i < operands.tensors.size(); ++i) {
+      if (operands.tensors[i].data != nullptr && operands.tensors[i].desc.layout != Layout::kPlain) {
+        return fail(Status::kInvalidArgument, "%s: the reference kernel takes plain layouts only", query.op->name);
+      }
+    }
+    if (query.op->scratch == nullptr) return Status::kOk;
+    return scratch.allocate(query.op->scratch(query.infer_context(&query.descs[query.n_in()])), "scratch");
+  }
+
+  // The packed operand is given plain.
+  Status for_kernel(const KernelDef& kernel, KernelQuery& q, const char* op, int threads, Operands* operands) {
+    const KernelCode& code = *kernel.code;
+    if (strcmp(kernel.op, op) != 0 || !code.accepts(q)) {
+      return fail(Status::kInvalidArgument, "kernel '%s' does not accept this %s", kernel.name, op);
+    }
+    if (kernel.packed_input >= 0) {
+      Tensor& t = operands->tensors[kernel.packed_input];
+      PN_TRY(packed.allocate(code.packed_bytes(q), "packed weights"));
+      memset(packed.data(), 0, static_cast<size_t>(packed.bytes()));
+      code.pack(q, t.data, packed.data());
+      t.data = packed.data();
+      t.desc.layout = Layout::kPacked;
+      q.packed = packed.data();
+    }
+    if (code.scratch_bytes != nullptr) PN_TRY(scratch.allocate(code.scratch_bytes(q), "scratch"));
+    if (code.thread_scratch_bytes != nullptr) {
+      thread_stride = round_up(code.thread_scratch_bytes(q), 64);
+      PN_TRY(thread_scratch.allocate(thread_stride * threads, "thread scratch"));
+    }
+    return code.prepare != nullptr ? code.prepare(q, state) : Status::kOk;
+  }
+};
+
+// Runs one node on the caller's buffers: the reference kernel, or `kernel`.
 Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, int threads, uint32_t repeats,
                 uint64_t* best_ns) {
   Query query;
   PN_TRY(query.read(*node, true));
   PN_TRY(query.check_outputs());
-  KernelQuery kq = query.kernel_query(&target, kernel);
   const Pool pool = Pool::shared(threads);
-
-  Array<Tensor> tensors;
-  Array<const Tensor*> in;
-  Array<Tensor*> out;
-  PN_TRY(tensors.allocate(query.n_in() + query.n_out()));
-  PN_TRY(in.allocate(query.n_in()));
-  PN_TRY(out.allocate(query.n_out()));
-  for (int i = 0; i < query.n_in(); ++i) {
-    if (!kq.has(i)) continue;
-    const pn_tensor& t = *node->inputs[i];
-    if (t.data == nullptr || t.bytes < static_cast<uint64_t>(query.in[i]->bytes())) {
-      return fail(Status::kInvalidArgument, "%s: input %d has %llu bytes of data, needs %lld", node->op, i,
-                  static_cast<unsigned long long>(t.data ? t.bytes : 0), static_cast<long long>(query.in[i]->bytes()));
-    }
-    tensors[i] = Tensor{*query.in[i], t.data};
-    in[i] = &tensors[i];
-  }
-  for (int o = 0; o < query.n_out(); ++o) {
-    const pn_tensor& t = node->outputs[o];
-    if (t.data == nullptr || t.bytes < static_cast<uint64_t>(query.out[o]->bytes())) {
-      return fail(Status::kInvalidArgument, "%s: the buffer of output %d is too small", node->op, o);
-    }
-    tensors[query.n_in() + o] = Tensor{*query.out[o], t.data};
-    out[o] = &tensors[query.n_in() + o];
+  Operands operands;
+  PN_TRY(operands.bind(node, query));
+  Workspace work;
+  if (kernel == nullptr) {
+    PN_TRY(work.for_reference(query, operands));
+  } else {
+    KernelQuery q = query.kernel_query(&target, kernel);
+    PN_TRY(work.for_kernel(*kernel, q, query.op->name, pool.size(), &operands));
   }
 
   RunContext run;
@@ -157,47 +212,17 @@ Status evaluate(pn_node* node, const KernelDef* kernel, const Target& target, in
   run.attrs = query.attrs;
   run.n_in = query.n_in();
   run.n_out = query.n_out();
-  run.in = in.data();
-  run.out = out.data();
+  run.in = operands.in.data();
+  run.out = operands.out.data();
   run.pool = const_cast<Pool*>(&pool);
-
-  Block scratch, thread_scratch, packed;
-  alignas(64) uint8_t state[kMaxKernelState];
-  if (kernel == nullptr) {
-    for (int64_t i = 0; i < tensors.size(); ++i) {
-      if (tensors[i].data != nullptr && tensors[i].desc.layout != Layout::kPlain) {
-        return fail(Status::kInvalidArgument, "%s: the reference kernel takes plain layouts only", node->op);
-      }
-    }
-    if (query.op->scratch != nullptr) {
-      PN_TRY(scratch.allocate(query.op->scratch(query.infer_context(&query.descs[query.n_in()])), "scratch"));
-    }
-  } else {
-    if (strcmp(kernel->op, query.op->name) != 0 || !kernel->code->accepts(kq)) {
-      return fail(Status::kInvalidArgument, "kernel '%s' does not accept this %s", kernel->name, node->op);
-    }
-    if (const int p = kernel->packed_input; p >= 0) {
-      PN_TRY(packed.allocate(kernel->code->packed_bytes(kq), "packed weights"));
-      memset(packed.data(), 0, static_cast<size_t>(packed.bytes()));
-      kernel->code->pack(kq, tensors[p].data, packed.data());
-      tensors[p].data = packed.data();
-      tensors[p].desc.layout = Layout::kPacked;
-      kq.packed = packed.data();
-    }
-    if (kernel->code->scratch_bytes) PN_TRY(scratch.allocate(kernel->code->scratch_bytes(kq), "scratch"));
-    if (kernel->code->thread_scratch_bytes) {
-      run.thread_stride = round_up(kernel->code->thread_scratch_bytes(kq), 64);
-      PN_TRY(thread_scratch.allocate(run.thread_stride * pool.size(), "thread scratch"));
-    }
-    if (kernel->code->prepare) PN_TRY(kernel->code->prepare(kq, state));
-  }
-  run.scratch = scratch.data();
-  run.thread_scratch = thread_scratch.data();
+  run.scratch = work.scratch.data();
+  run.thread_scratch = work.thread_scratch.data();
+  run.thread_stride = work.thread_stride;
 
   uint64_t best = UINT64_MAX;
   for (uint32_t r = 0; r < (repeats > 0 ? repeats : 1); ++r) {
     const uint64_t start = now_ns();
-    PN_TRY(kernel ? kernel->code->run(state, run) : query.op->run(run));
+    PN_TRY(kernel ? kernel->code->run(work.state, run) : query.op->run(run));
     const uint64_t spent = now_ns() - start;
     if (spent < best) best = spent;
   }

@@ -92,70 +92,64 @@ Status Model::check_open_node(const ModelNode& n) const {
   return Status::kOk;
 }
 
-Status Model::check_tensors() {
-  const format::PlanHeader& h = plan_.header();
-  if (h.weights_bytes != package_.weights.bytes) {
-    return fail(Status::kInvalidPackage, "plan: it was made for %llu bytes of weights, the package has %llu",
-                static_cast<unsigned long long>(h.weights_bytes), static_cast<unsigned long long>(package_.weights.bytes));
+// A tensor of known shape: its size, and that it lies where its storage says.
+Status Model::check_tensor(int64_t i) const {
+  const ModelTensor& t = tensors_[i];
+  int64_t elements = 0;
+  const int64_t size = static_cast<int64_t>(dtype_size(t.desc.dtype));
+  // Blocked layouts pad the channels to at most 16 times as many.
+  if (!checked_elements(t.desc.shape, size * 16, &elements)) return bad(t.name, "its shape is negative somewhere or overflows");
+  const bool blocked = t.desc.layout == Layout::kC8 || t.desc.layout == Layout::kC16;
+  if (blocked && (t.desc.shape.rank < 2 || t.desc.dtype != DType::kF32)) return bad(t.name, "a blocked layout needs float32 and rank >= 2");
+  if (t.desc.layout == Layout::kPacked ? t.storage != kStorageConst : t.bytes != t.desc.bytes()) {
+    return bad(t.name, "its size does not follow from its shape");
   }
-  if (h.arena_bytes > uint64_t{1} << 46) return fail(Status::kInvalidPackage, "plan: the arena is impossibly large");
+  if (t.bytes < 0 || t.bytes > int64_t{1} << 46 || t.offset < 0 || t.offset > int64_t{1} << 46) return bad(t.name, "impossible size or offset");
+  switch (t.storage) {
+    case kStorageArena:
+      if (t.offset % kArenaAlignment != 0) return bad(t.name, "its offset is not 64-byte aligned");
+      if (t.offset + t.bytes > arena_bytes()) return bad(t.name, "it reaches past the end of the arena");
+      break;
+    case kStorageConst:
+      if (t.offset % 64 != 0) return bad(t.name, "its offset is not 64-byte aligned");
+      if (t.offset + t.bytes > weights_bytes()) return bad(t.name, "it reaches past the end of the weights");
+      break;
+    case kStorageInput:
+    case kStorageOutput: {
+      const bool input = t.storage == kStorageInput;
+      if (t.offset >= (input ? input_count() : output_count())) return bad(t.name, "no such input or output");
+      if ((input ? this->input(static_cast<int32_t>(t.offset)) : output(static_cast<int32_t>(t.offset))) != i) {
+        return bad(t.name, "the graph's list of inputs and outputs names another tensor");
+      }
+      if (t.desc.layout != Layout::kPlain) return bad(t.name, "inputs and outputs are row-major");
+      break;
+    }
+    case kStorageAlias:
+      break;
+    case format::kStorageState:
+      return bad(t.name, "state tensors need a newer pyneo");
+  }
+  return Status::kOk;
+}
+
+// No byte of the weights belongs to two constants.
+Status Model::check_constants() const {
   Array<Range> constants;
   PN_TRY(constants.allocate(tensors_.size()));
-  int64_t constant_count = 0;
-
+  int64_t count = 0;
   for (int64_t i = 0; i < tensors_.size(); ++i) {
-    ModelTensor& t = tensors_[i];
-    int64_t elements = 0;
-    const int64_t size = static_cast<int64_t>(dtype_size(t.desc.dtype));
-    const bool open_dtype = dynamic() && t.desc.dtype == DType::kNone && t.storage == kStorageArena;
-    if (size == 0 && !open_dtype) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
-    if (!is_layout(t.desc.layout)) return bad(t.name, "unknown layout %d", static_cast<int>(t.desc.layout));
-    if (t.open_rank && t.storage == kStorageConst) return bad(t.name, "a constant's rank may not be open");
-    if (dynamic() && t.storage != kStorageConst) {
-      PN_TRY(check_open_tensor(i));
-      continue;
-    }
-    // Blocked layouts pad the channels to at most 16 times as many.
-    if (!checked_elements(t.desc.shape, size * 16, &elements)) return bad(t.name, "its shape is negative somewhere or overflows");
-    const bool blocked = t.desc.layout == Layout::kC8 || t.desc.layout == Layout::kC16;
-    if (blocked && (t.desc.shape.rank < 2 || t.desc.dtype != DType::kF32)) return bad(t.name, "a blocked layout needs float32 and rank >= 2");
-    if (t.desc.layout == Layout::kPacked ? t.storage != kStorageConst : t.bytes != t.desc.bytes()) {
-      return bad(t.name, "its size does not follow from its shape");
-    }
-    if (t.bytes < 0 || t.bytes > int64_t{1} << 46 || t.offset < 0 || t.offset > int64_t{1} << 46) return bad(t.name, "impossible size or offset");
-    switch (t.storage) {
-      case kStorageArena:
-        if (t.offset % kArenaAlignment != 0) return bad(t.name, "its offset is not 64-byte aligned");
-        if (t.offset + t.bytes > arena_bytes()) return bad(t.name, "it reaches past the end of the arena");
-        break;
-      case kStorageConst:
-        if (t.offset % 64 != 0) return bad(t.name, "its offset is not 64-byte aligned");
-        if (t.offset + t.bytes > weights_bytes()) return bad(t.name, "it reaches past the end of the weights");
-        if (t.bytes > 0) constants[constant_count++] = Range{t.offset, t.offset + t.bytes};
-        break;
-      case kStorageInput:
-      case kStorageOutput: {
-        const bool input = t.storage == kStorageInput;
-        if (t.offset >= (input ? input_count() : output_count())) return bad(t.name, "no such input or output");
-        if ((input ? this->input(static_cast<int32_t>(t.offset)) : output(static_cast<int32_t>(t.offset))) != i) {
-          return bad(t.name, "the graph's list of inputs and outputs names another tensor");
-        }
-        if (t.desc.layout != Layout::kPlain) return bad(t.name, "inputs and outputs are row-major");
-        break;
-      }
-      case kStorageAlias:
-        break;
-      case format::kStorageState:
-        return bad(t.name, "state tensors need a newer pyneo");
-    }
+    const ModelTensor& t = tensors_[i];
+    if (t.storage == kStorageConst && t.bytes > 0) constants[count++] = Range{t.offset, t.offset + t.bytes};
   }
-
-  qsort(constants.data(), static_cast<size_t>(constant_count), sizeof(Range), compare_ranges);
-  for (int64_t i = 1; i < constant_count; ++i) {
+  qsort(constants.data(), static_cast<size_t>(count), sizeof(Range), compare_ranges);
+  for (int64_t i = 1; i < count; ++i) {
     if (constants[i].begin < constants[i - 1].end) return fail(Status::kInvalidPackage, "plan: two constants share bytes of the weights");
   }
+  return Status::kOk;
+}
 
-  // Aliases: follow each chain to its root. A chain longer than the number of tensors is a cycle.
+// Follows each chain of views to its root.
+Status Model::resolve_views() {
   for (int64_t i = 0; i < tensors_.size(); ++i) {
     ModelTensor& t = tensors_[i];
     if (t.storage != kStorageAlias) continue;
@@ -178,6 +172,11 @@ Status Model::check_tensors() {
   for (int64_t i = 0; i < tensors_.size(); ++i) {
     if (tensors_[i].storage == kStorageAlias) tensors_[i].storage = tensors_[tensors_[i].root].storage;
   }
+  return Status::kOk;
+}
+
+// The graph's lists of inputs and outputs name tensors that are such.
+Status Model::check_ends() const {
   for (int32_t i = 0; i < input_count(); ++i) {
     const int32_t t = input(i);
     if (t < 0 || plan_.tensor(t).storage != kStorageInput || tensors_[t].offset != i) {
@@ -190,6 +189,27 @@ Status Model::check_tensors() {
       return fail(Status::kInvalidPackage, "plan: output %d is not an output tensor", i);
     }
   }
+  return Status::kOk;
+}
+
+Status Model::check_tensors() {
+  const format::PlanHeader& h = plan_.header();
+  if (h.weights_bytes != package_.weights.bytes) {
+    return fail(Status::kInvalidPackage, "plan: it was made for %llu bytes of weights, the package has %llu",
+                static_cast<unsigned long long>(h.weights_bytes), static_cast<unsigned long long>(package_.weights.bytes));
+  }
+  if (h.arena_bytes > uint64_t{1} << 46) return fail(Status::kInvalidPackage, "plan: the arena is impossibly large");
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    const ModelTensor& t = tensors_[i];
+    const bool open_dtype = dynamic() && t.desc.dtype == DType::kNone && t.storage == kStorageArena;
+    if (dtype_size(t.desc.dtype) == 0 && !open_dtype) return bad(t.name, "unknown dtype %d", static_cast<int>(t.desc.dtype));
+    if (!is_layout(t.desc.layout)) return bad(t.name, "unknown layout %d", static_cast<int>(t.desc.layout));
+    if (t.open_rank && t.storage == kStorageConst) return bad(t.name, "a constant's rank may not be open");
+    PN_TRY(dynamic() && t.storage != kStorageConst ? check_open_tensor(i) : check_tensor(i));
+  }
+  PN_TRY(check_constants());
+  PN_TRY(resolve_views());
+  PN_TRY(check_ends());
   return check_states();
 }
 

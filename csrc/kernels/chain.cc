@@ -138,43 +138,35 @@ void collapse(Dims* d, int inputs) {
   d->rank = out;
 }
 
-bool geometry(const KernelQuery& q, int inputs, int vec, ChainPlan* s) {
+// Rows are the innermost dim that is left once dims are merged.
+bool plain_geometry(const KernelQuery& q, int inputs, ChainPlan* s) {
   const TensorDesc& y = *q.out[0];
-  s->tail_block = -1;
-  s->tail_live = vec;
-  s->short_rows = false;
-  for (int64_t& n : s->outer) n = 1;
-  memset(s->along, 0, sizeof(s->along));
-  memset(s->stride, 0, sizeof(s->stride));
-  bool flat = true;
-  for (int i = 0; i < inputs; ++i) flat &= q.in[i]->layout == y.layout && q.in[i]->shape == y.shape;
-  if (flat) {
-    s->row = y.bytes() / 4;
-    return true;
+  Dims d;
+  d.rank = y.shape.rank;
+  for (int k = 0; k < d.rank; ++k) d.size[k] = y.shape[k];
+  for (int i = 0; i < inputs; ++i) {
+    if (q.in[i]->layout != Layout::kPlain) return false;
+    plain_strides(y.shape, q.in[i]->shape, d.stride[i]);
   }
-  if (y.layout == Layout::kPlain) {
-    Dims d;
-    d.rank = y.shape.rank;
-    for (int k = 0; k < d.rank; ++k) d.size[k] = y.shape[k];
-    for (int i = 0; i < inputs; ++i) {
-      if (q.in[i]->layout != Layout::kPlain) return false;
-      plain_strides(y.shape, q.in[i]->shape, d.stride[i]);
-    }
-    collapse(&d, inputs);
-    if (d.rank < 1 || d.rank > kChainOuter + 1) return false;
-    s->row = d.size[d.rank - 1];
-    for (int k = 0; k < d.rank - 1; ++k) s->outer[k + kChainOuter - (d.rank - 1)] = d.size[k];
-    for (int i = 0; i < inputs; ++i) {
-      s->along[i] = d.stride[i][d.rank - 1] ? Along::kContiguous : Along::kScalar;
-      for (int k = 0; k < d.rank - 1; ++k) s->stride[i][k + kChainOuter - (d.rank - 1)] = d.stride[i][k];
-    }
-    s->short_rows = s->row < kShortRow && s->row > 0 && d.rank > 1;
-    for (int i = 0; i < inputs && s->short_rows; ++i) {
-      if (q.in[i]->shape.elements() == y.shape.elements()) s->along[i] = Along::kFlat;
-    }
-    return true;
+  collapse(&d, inputs);
+  if (d.rank < 1 || d.rank > kChainOuter + 1) return false;
+  s->row = d.size[d.rank - 1];
+  for (int k = 0; k < d.rank - 1; ++k) s->outer[k + kChainOuter - (d.rank - 1)] = d.size[k];
+  for (int i = 0; i < inputs; ++i) {
+    s->along[i] = d.stride[i][d.rank - 1] ? Along::kContiguous : Along::kScalar;
+    for (int k = 0; k < d.rank - 1; ++k) s->stride[i][k + kChainOuter - (d.rank - 1)] = d.stride[i][k];
   }
-  // Blocked: rows are the pixels of a block, outer dims are images and blocks.
+  s->short_rows = s->row < kShortRow && s->row > 0 && d.rank > 1;
+  for (int i = 0; i < inputs && s->short_rows; ++i) {
+    if (q.in[i]->shape.elements() == y.shape.elements()) s->along[i] = Along::kFlat;
+  }
+  return true;
+}
+
+// Rows are the pixels of a block, outer dims are images and blocks.
+bool blocked_geometry(const KernelQuery& q, int inputs, ChainPlan* s) {
+  const TensorDesc& y = *q.out[0];
+  const int vec = q.vec();
   const Shape& o = y.shape;
   const int64_t blocks = ceil_div(o[1], vec), pixels = o.product(2, o.rank);
   s->row = pixels * vec;
@@ -216,6 +208,23 @@ bool geometry(const KernelQuery& q, int inputs, int vec, ChainPlan* s) {
   return true;
 }
 
+bool geometry(const KernelQuery& q, int inputs, ChainPlan* s) {
+  const TensorDesc& y = *q.out[0];
+  s->tail_block = -1;
+  s->tail_live = q.vec();
+  s->short_rows = false;
+  for (int64_t& n : s->outer) n = 1;
+  memset(s->along, 0, sizeof(s->along));
+  memset(s->stride, 0, sizeof(s->stride));
+  bool flat = true;
+  for (int i = 0; i < inputs; ++i) flat &= q.in[i]->layout == y.layout && q.in[i]->shape == y.shape;
+  if (flat) {
+    s->row = y.bytes() / 4;
+    return true;
+  }
+  return y.layout == Layout::kPlain ? plain_geometry(q, inputs, s) : blocked_geometry(q, inputs, s);
+}
+
 // Cost of a function in the time of an addition.
 int weight(Fn f) {
   switch (f) {
@@ -241,7 +250,7 @@ bool plan(const KernelQuery& q, ChainPlan* s) {
   for (int i = 0; i < used; ++i) {
     if (!q.has(i) || q.in[i]->dtype != DType::kF32) return false;
   }
-  if (!assign_slots(c, s->slot) || !geometry(q, used, q.vec(), s)) return false;
+  if (!assign_slots(c, s->slot) || !geometry(q, used, s)) return false;
   s->steps = c.steps;
   s->inputs = used;
   s->work = 0;
