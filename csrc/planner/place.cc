@@ -225,6 +225,97 @@ Status out_of_memory(int32_t count) {
               count);
 }
 
+// Tries orders of the blocks and keeps the best placement in `blocks`. Its functions return false when out of memory.
+class Search {
+ public:
+  Search(Placer& placer, PlanBlock* blocks, int32_t count, int64_t bound)
+      : placer_(placer), blocks_(blocks), count_(count), bound_(bound) {}
+
+  bool prepare() {
+    return breadths(blocks_, count_, breadth_) && keys_.resize(count_) && order_.resize(count_) &&
+           best_order_.resize(count_) && offsets_.resize(count_);
+  }
+
+  bool in_known_orders() {
+    for (int o = kBySize; o < kOrders; ++o) {
+      for (int32_t i = 0; i < count_; ++i) keys_[i] = key(static_cast<Order>(o), i);
+      qsort(keys_.data(), static_cast<size_t>(count_), sizeof(SortKey), by_key);
+      for (int32_t i = 0; i < count_; ++i) order_[i] = keys_[i].id;
+      for (const Fit fit : {Fit::kBest, Fit::kLowest}) {
+        if (best_ <= bound_ || (spent_ > 0 && spent_ + placer_.work() > kWorkBudget)) continue;
+        if (!attempt(fit)) return false;
+      }
+    }
+    return true;
+  }
+
+  // The best order, with the block that ends highest (or any block) moved to an earlier turn.
+  bool improve() {
+    uint32_t random = 12345;  // fixed seed: the same model gives the same plan
+    const auto below = [&](int32_t n) {
+      random = random * 1664525u + 1013904223u;
+      return static_cast<int32_t>((static_cast<uint64_t>(random) * static_cast<uint64_t>(n)) >> 32);
+    };
+    for (int n = 0; n < kMaxImprovements && best_ > bound_ && spent_ + placer_.work() <= kWorkBudget; ++n) {
+      int32_t from = below(count_);
+      for (int32_t i = 0; i < count_ && n % 2 == 0; ++i) {
+        const PlanBlock& b = blocks_[best_order_[i]];
+        if (b.offset + b.bytes == best_) from = i;
+      }
+      const int32_t to = n == 0 ? 0 : below(from + 1);
+      memcpy(order_.data(), best_order_.data(), static_cast<size_t>(count_) * sizeof(int32_t));
+      memmove(order_.data() + to + 1, order_.data() + to, static_cast<size_t>(from - to) * sizeof(int32_t));
+      order_[to] = best_order_[from];
+      const Fit other = best_fit_ == Fit::kBest ? Fit::kLowest : Fit::kBest;
+      if (!attempt(n % 4 < 2 ? best_fit_ : other)) return false;
+    }
+    return true;
+  }
+
+  int64_t best() const { return best_; }
+
+ private:
+  enum Order { kBySize, kBySizeTimesLife, kByBreadth, kByFirstUse, kByLife, kOrders };
+
+  SortKey key(Order order, int32_t i) const {
+    const PlanBlock& b = blocks_[i];
+    const double size = static_cast<double>(b.bytes), life = static_cast<double>(b.last - b.first + 1);
+    switch (order) {
+      case kBySize: return {size, life, i};
+      case kBySizeTimesLife: return {size * life, size, i};
+      case kByBreadth: return {breadth_[i], size, i};
+      case kByFirstUse: return {-static_cast<double>(b.first), size, i};
+      default: return {life, size, i};
+    }
+  }
+
+  bool attempt(Fit fit) {
+    int64_t size = 0;
+    if (!placer_.place(order_.data(), fit, offsets_.data(), &size)) return false;
+    spent_ += placer_.work();
+    if (size < best_) {
+      best_ = size;
+      best_fit_ = fit;
+      for (int32_t i = 0; i < count_; ++i) {
+        blocks_[i].offset = offsets_[i];
+        best_order_[i] = order_[i];
+      }
+    }
+    return true;
+  }
+
+  Placer& placer_;
+  PlanBlock* blocks_;
+  int32_t count_;
+  int64_t bound_;
+  Vector<double> breadth_;
+  Vector<SortKey> keys_;
+  Vector<int32_t> order_, best_order_;
+  Vector<int64_t> offsets_;
+  int64_t best_ = INT64_MAX, spent_ = 0;
+  Fit best_fit_ = Fit::kBest;
+};
+
 }  // namespace
 
 Status place_blocks(PlanBlock* blocks, int32_t count, int64_t bound, int64_t* total) {
@@ -239,87 +330,9 @@ Status place_blocks(PlanBlock* blocks, int32_t count, int64_t bound, int64_t* to
     }
     return Status::kOk;
   }
-
-  Vector<double> breadth;
-  Vector<SortKey> keys;
-  Vector<int32_t> order, best_order;
-  Vector<int64_t> offsets;
-  if (!breadths(blocks, count, breadth) || !keys.resize(count) || !order.resize(count) ||
-      !best_order.resize(count) || !offsets.resize(count)) {
-    return out_of_memory(count);
-  }
-  int64_t best = INT64_MAX, spent = 0;
-  Fit best_fit = Fit::kBest;
-  const auto attempt = [&](Fit fit) {
-    int64_t size = 0;
-    if (!placer.place(order.data(), fit, offsets.data(), &size)) return false;
-    spent += placer.work();
-    if (size < best) {
-      best = size;
-      best_fit = fit;
-      for (int32_t i = 0; i < count; ++i) {
-        blocks[i].offset = offsets[i];
-        best_order[i] = order[i];
-      }
-    }
-    return true;
-  };
-
-  enum Order { kBySize, kBySizeTimesLife, kByBreadth, kByFirstUse, kByLife, kOrders };
-  for (int o = kBySize; o < kOrders; ++o) {
-    for (int32_t i = 0; i < count; ++i) {
-      const PlanBlock& b = blocks[i];
-      const double size = static_cast<double>(b.bytes),
-                   life = static_cast<double>(b.last - b.first + 1);
-      switch (o) {
-        case kBySize:
-          keys[i] = {size, life, i};
-          break;
-        case kBySizeTimesLife:
-          keys[i] = {size * life, size, i};
-          break;
-        case kByBreadth:
-          keys[i] = {breadth[i], size, i};
-          break;
-        case kByFirstUse:
-          keys[i] = {-static_cast<double>(b.first), size, i};
-          break;
-        default:
-          keys[i] = {life, size, i};
-          break;
-      }
-    }
-    qsort(keys.data(), static_cast<size_t>(count), sizeof(SortKey), by_key);
-    for (int32_t i = 0; i < count; ++i) order[i] = keys[i].id;
-    for (const Fit fit : {Fit::kBest, Fit::kLowest}) {
-      if (best <= bound || (spent > 0 && spent + placer.work() > kWorkBudget)) continue;
-      if (!attempt(fit)) return out_of_memory(count);
-    }
-  }
-
-  uint32_t random = 12345;  // fixed seed: the same model gives the same plan
-  const auto below = [&](int32_t n) {
-    random = random * 1664525u + 1013904223u;
-    return static_cast<int32_t>((static_cast<uint64_t>(random) * static_cast<uint64_t>(n)) >> 32);
-  };
-  for (int n = 0; n < kMaxImprovements && best > bound && spent + placer.work() <= kWorkBudget;
-       ++n) {
-    // The best order, with the block that ends highest (or any block) moved to an earlier turn.
-    int32_t from = below(count);
-    for (int32_t i = 0; i < count && n % 2 == 0; ++i) {
-      const PlanBlock& b = blocks[best_order[i]];
-      if (b.offset + b.bytes == best) from = i;
-    }
-    const int32_t to = n == 0 ? 0 : below(from + 1);
-    memcpy(order.data(), best_order.data(), static_cast<size_t>(count) * sizeof(int32_t));
-    memmove(order.data() + to + 1, order.data() + to,
-            static_cast<size_t>(from - to) * sizeof(int32_t));
-    order[to] = best_order[from];
-    if (!attempt(n % 4 < 2 ? best_fit : (best_fit == Fit::kBest ? Fit::kLowest : Fit::kBest))) {
-      return out_of_memory(count);
-    }
-  }
-  *total = best;
+  Search search(placer, blocks, count, bound);
+  if (!search.prepare() || !search.in_known_orders() || !search.improve()) return out_of_memory(count);
+  *total = search.best();
   return Status::kOk;
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pyneo.compiler.ir.graph import Graph, Value
+from pyneo.compiler.ir.graph import Graph, Node, Value
 from pyneo.compiler.lower.attrs import pack_attrs
 from pyneo.compiler.lower.memory import MemoryPlan
 from pyneo.compiler.lower.views import Views, stored_bytes
@@ -68,17 +68,52 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
     """(plan section, weights section) of a lowered graph."""
     strings, weights = Strings(), Weights()
     graphs = list(graph.walk())
-    first_graph = {id(g): i for i, g in enumerate(graphs)}
     nodes = [n for n in graph.all_nodes() if id(n) not in views.gone]
-    values = memory.values
-    index = {id(v): i for i, v in enumerate(values)}
+    index = {id(v): i for i, v in enumerate(memory.values)}
+
+    tensors = _tensor_records(graph, graphs, views, memory, index, strings, weights)
+    operands: list[int] = []
+    node_records, attrs = _node_records(nodes, graphs, memory, index, operands, strings)
+    symbols = [_SYMBOL.pack(strings.add(n), 0, low, high) for n, (low, high) in graph.symbols.bounds.items()]
+    graph_records = _graph_records(graphs, views, index, operands)
+
+    tables = [
+        (tensors, len(memory.values)),
+        (node_records, len(nodes)),
+        (struct.pack(f"<{len(operands)}i", *operands), len(operands)),
+        (graph_records, len(graphs)),
+        (b"".join(symbols), len(symbols)),
+        (attrs, len(attrs)),
+        (bytes(strings.data), len(strings.data)),
+    ]
+    at = _HEADER.size
+    refs: list[int] = []
+    body = []
+    for data, count in tables:
+        refs += [at, count]
+        padded = data + bytes(-len(data) % 8)
+        body.append(padded)
+        at += len(padded)
+    header = _HEADER.pack(_MAGIC, _VERSION, at, memory.arena_bytes, weights.size, 0, tier,
+                          _DYNAMIC if graph.is_dynamic else 0, *refs)  # fmt: skip
+    return header + b"".join(body), weights.tobytes()
+
+
+def _tensor_records(
+    graph: Graph,
+    graphs: list[Graph],
+    views: Views,
+    memory: MemoryPlan,
+    index: dict[int, int],
+    strings: Strings,
+    weights: Weights,
+) -> bytes:
+    """A record of every value: its type, and where its bytes are. Adds constants to `weights`."""
     inputs = {id(v): i for i, v in enumerate(graph.inputs)}
     outputs = {id(v): i for i, v in enumerate(graph.outputs)}
     results = {id(v) for g in graphs[1:] for v in g.outputs}
-
-    tensors = b""
     records = []
-    for i, v in enumerate(values):
+    for i, v in enumerate(memory.values):
         alias_of, offset = -1, 0
         if id(v) in inputs:
             storage, offset = _INPUT, inputs[id(v)]
@@ -101,51 +136,45 @@ def write_plan(graph: Graph, views: Views, memory: MemoryPlan, tier: int) -> tup
         flags = 1 + len(graph.outputs) - graph.states + state if state >= 0 else 0
         records.append(_TENSOR.pack(strings.add(v.name), v.dtype, v.layout, rank, storage, alias_of,
                                     flags, offset, size, *dims, 0))  # fmt: skip
-    tensors = b"".join(records)
+    return b"".join(records)
 
-    operands: list[int] = []
-    node_records, attr_blocks, attrs_size = [], [], 0
+
+def _node_records(
+    nodes: list[Node],
+    graphs: list[Graph],
+    memory: MemoryPlan,
+    index: dict[int, int],
+    operands: list[int],
+    strings: Strings,
+) -> tuple[bytes, bytes]:
+    """(records of the nodes, their attributes). Adds what they read and write to `operands`."""
+    number = {id(g): i for i, g in enumerate(graphs)}
+    records = []
+    attrs = bytearray()
     for n in nodes:
         begin = len(operands)
         operands += [-1 if v is None else index[id(v)] for v in [*n.inputs, *n.outputs]]
-        attrs = pack_attrs(n.attrs)
-        node_records.append(_NODE.pack(strings.add(n.name), strings.add(n.op), strings.add(n.kernel), begin,
-                                       len(n.inputs), len(n.outputs), memory.scratch.get(n, -1), attrs_size,
-                                       len(attrs), first_graph[id(n.subgraphs[0])] if n.subgraphs else 0,
-                                       len(n.subgraphs)))  # fmt: skip
-        attr_blocks.append(attrs)
-        attrs_size += len(attrs)
-    symbols = [_SYMBOL.pack(strings.add(n), 0, low, high) for n, (low, high) in graph.symbols.bounds.items()]
-    graph_records = []
+        own = pack_attrs(n.attrs)
+        records.append(_NODE.pack(strings.add(n.name), strings.add(n.op), strings.add(n.kernel), begin,
+                                  len(n.inputs), len(n.outputs), memory.scratch.get(n, -1), len(attrs),
+                                  len(own), number[id(n.subgraphs[0])] if n.subgraphs else 0,
+                                  len(n.subgraphs)))  # fmt: skip
+        attrs += own
+    return b"".join(records), bytes(attrs)
+
+
+def _graph_records(graphs: list[Graph], views: Views, index: dict[int, int], operands: list[int]) -> bytes:
+    """A record of the main graph and of every subgraph. Adds their inputs and outputs to `operands`."""
+    records = []
     node_begin = 0
     for g in graphs:
         node_count = sum(id(n) not in views.gone for n in g.nodes)
         begin = len(operands)
         operands += [index[id(v)] for v in [*g.inputs, *g.outputs]]
-        graph_records.append(_GRAPH.pack(node_begin, node_count, begin, len(g.inputs), begin + len(g.inputs),
-                                         len(g.outputs), 0, 0))  # fmt: skip
+        records.append(_GRAPH.pack(node_begin, node_count, begin, len(g.inputs), begin + len(g.inputs),
+                                   len(g.outputs), 0, 0))  # fmt: skip
         node_begin += node_count
-
-    tables = [
-        (tensors, len(values)),
-        (b"".join(node_records), len(nodes)),
-        (struct.pack(f"<{len(operands)}i", *operands), len(operands)),
-        (b"".join(graph_records), len(graphs)),
-        (b"".join(symbols), len(symbols)),
-        (b"".join(attr_blocks), attrs_size),
-        (bytes(strings.data), len(strings.data)),
-    ]
-    at = _HEADER.size
-    refs: list[int] = []
-    body = []
-    for data, count in tables:
-        refs += [at, count]
-        padded = data + bytes(-len(data) % 8)
-        body.append(padded)
-        at += len(padded)
-    header = _HEADER.pack(_MAGIC, _VERSION, at, memory.arena_bytes, weights.size, 0, tier,
-                          _DYNAMIC if graph.is_dynamic else 0, *refs)  # fmt: skip
-    return header + b"".join(body), weights.tobytes()
+    return b"".join(records)
 
 
 def _open_dims(graph: Graph, v: Value, is_input: bool, is_result: bool) -> list[int]:
