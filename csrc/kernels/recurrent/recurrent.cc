@@ -26,6 +26,7 @@ constexpr int64_t kSharedBytes = int64_t{2} << 20;
 
 struct State {
   int64_t steps, batch, inputs, hidden, units, width, directions;  // units: padded; width: gates * units
+  int64_t rows;  // of a step's products: the batch, and what makes six or seven of it a tile of eight
   int32_t gates;
   bool reverse, inside;  // inside: a GRU's candidate is reset after its product (linear_before_reset)
   bool relu;             // an RNN's activation in every direction; Tanh otherwise
@@ -64,6 +65,7 @@ PN_COLD bool fill(const KernelQuery& q, int gates, State* s) {
   s->inputs = x[2];
   s->hidden = r[2];
   s->units = round_up(r[2], kVec);
+  s->rows = kRows == 8 && s->batch % 8 > 5 ? round_up(s->batch, 8) : s->batch;
   s->gates = gates;
   s->width = gates * s->units;
   s->directions = r[0];
@@ -146,7 +148,7 @@ struct Machine {
   const RunContext& c;
   const float *w, *r;         // packed
   float *in, *bias, *inner;   // [directions][steps * batch][width], [directions][width], [directions][units]
-  float *rec, *h, *next, *cell, *reset;  // [directions][batch][width or units]
+  float *rec, *h, *next, *reset, *cell;  // [directions][rows][width or units]
   bool back = false;  // every other step reads its weights from the end: what the one before read last is still near
 
   bool reversed(int64_t d) const { return s.reverse || d == 1; }
@@ -167,12 +169,12 @@ struct Machine {
         }
       }
     }
-    const int64_t rows = s.directions * s.batch;
-    memset(h, 0, static_cast<size_t>(rows * s.units) * sizeof(float));
-    if (s.gates == 4) memset(cell, 0, static_cast<size_t>(rows * s.units) * sizeof(float));
-    for (int64_t i = 0; i < rows; ++i) {
-      if (h0) memcpy(h + i * s.units, h0 + i * s.hidden, static_cast<size_t>(s.hidden) * sizeof(float));
-      if (c0 && s.gates == 4) memcpy(cell + i * s.units, c0 + i * s.hidden, static_cast<size_t>(s.hidden) * sizeof(float));
+    // And next, reset and cell: rows that only fill tiles are there, too.
+    memset(h, 0, static_cast<size_t>(4 * s.directions * s.rows * s.units) * sizeof(float));
+    for (int64_t i = 0; i < s.directions * s.batch; ++i) {
+      const int64_t at = (i / s.batch * s.rows + i % s.batch) * s.units;
+      if (h0) memcpy(h + at, h0 + i * s.hidden, static_cast<size_t>(s.hidden) * sizeof(float));
+      if (c0 && s.gates == 4) memcpy(cell + at, c0 + i * s.hidden, static_cast<size_t>(s.hidden) * sizeof(float));
     }
   }
 
@@ -191,7 +193,7 @@ struct Machine {
 
   // Gates [from, to) of units [u0, u1), from a state into rec.
   void recur(int64_t d, const float* state, const float* init, int64_t init_step, int from, int to, int64_t u0, int64_t u1) {
-    const int64_t rows = d * s.batch;
+    const int64_t rows = d * s.rows;
     // All units: the gates' columns are one run, which fills wide tiles where a gate alone does not.
     const bool whole = u0 == 0 && u1 == s.units;
     if (whole) u1 *= to - from;
@@ -199,7 +201,7 @@ struct Machine {
       const int64_t at = g * s.units;
       const Product p{state + rows * s.units, s.units, r + (d * s.width + at) * s.hidden, s.hidden,
                       init + (init_step ? at : 0), init_step, rec + rows * s.width + at, s.width};
-      multiply(p, s.batch, u0, u1, back);
+      multiply(p, s.rows, u0, u1, back);
     }
   }
 
@@ -223,8 +225,8 @@ struct Machine {
       }
     }
     for (int64_t b = 0; b < s.batch; ++b) {
-      const int64_t row = (d * s.batch + b) * s.units;
-      float *g = rec + (d * s.batch + b) * s.width, *to = next + row;
+      const int64_t row = (d * s.rows + b) * s.units;
+      float *g = rec + (d * s.rows + b) * s.width, *to = next + row;
       if (s.gates == 4) {  // input, output, forget, cell
         squash(Act::kSigmoid, g, 3, s.units, u0, u1);
         squash(Act::kTanh, g + 3 * s.units, 1, s.units, u0, u1);
@@ -259,13 +261,13 @@ struct Machine {
   // The last activation, of what is in `next` or of a gate, and what comes behind it.
   void finish_step(int64_t d, int64_t t, int64_t u0, int64_t u1, int gate) {
     for (int64_t b = 0; b < s.batch && gate >= 0; ++b) {
-      const int64_t row = d * s.batch + b;
+      const int64_t row = d * s.rows + b;
       for (int64_t u = u0; u < u1; u += kVec) store(next + row * s.units + u, load(rec + row * s.width + gate * s.units + u));
     }
-    squash(s.relu ? Act::kRelu : Act::kTanh, next + d * s.batch * s.units, s.batch, s.units, u0, u1);
+    squash(s.relu ? Act::kRelu : Act::kTanh, next + d * s.rows * s.units, s.batch, s.units, u0, u1);
     for (int64_t b = 0; b < s.batch; ++b) {
-      const int64_t row = (d * s.batch + b) * s.units;
-      const float* g = rec + (d * s.batch + b) * s.width;
+      const int64_t row = (d * s.rows + b) * s.units;
+      const float* g = rec + (d * s.rows + b) * s.width;
       const bool live = lives(t, b);  // or the state stays, and the output is zero
       float* y = c.wants(0) ? c.out[0]->as<float>() + ((t * s.directions + d) * s.batch + b) * s.hidden : nullptr;
       for (int64_t u = u0; u < u1; u += kVec) {
@@ -298,7 +300,8 @@ struct Machine {
       const float* from = o == 1 ? h : cell;
       float* y = c.out[o]->as<float>();
       for (int64_t i = 0; i < s.directions * s.batch; ++i) {
-        memcpy(y + i * s.hidden, from + i * s.units, static_cast<size_t>(s.hidden) * sizeof(float));
+        const int64_t at = (i / s.batch * s.rows + i % s.batch) * s.units;
+        memcpy(y + i * s.hidden, from + at, static_cast<size_t>(s.hidden) * sizeof(float));
       }
     }
   }
@@ -345,8 +348,8 @@ struct Machine {
 };
 
 int64_t scratch_floats(const State& s) {
-  const int64_t rows = s.directions * s.batch;
-  return s.directions * s.steps * s.batch * s.width + s.directions * (s.width + s.units) + rows * (s.width + 4 * s.units);
+  const int64_t rows = s.directions * s.rows;
+  return (s.directions * s.steps * s.batch + s.rows - s.batch) * s.width + s.directions * (s.width + s.units) + rows * (s.width + 4 * s.units);
 }
 
 // --- table ---------------------------------------------------------------------------------------
@@ -407,17 +410,17 @@ Status run(const void* state, RunContext& c) {
     at += n;
     return p;
   };
-  const int64_t rows = s.directions * s.batch;
+  const int64_t rows = s.directions * s.rows;
   const float* w = c.in[2]->as<const float>();
   Machine m{s, c, w, w + s.directions * s.inputs * s.width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-  m.in = take(s.directions * s.steps * s.batch * s.width);
+  m.in = take((s.directions * s.steps * s.batch + s.rows - s.batch) * s.width);
   m.bias = take(s.directions * s.width);
   m.inner = take(s.directions * s.units);
   m.rec = take(rows * s.width);
   m.h = take(rows * s.units);
   m.next = take(rows * s.units);
-  m.cell = take(rows * s.units);
   m.reset = take(rows * s.units);
+  m.cell = take(rows * s.units);
   m.run();
   return Status::kOk;
 }
