@@ -21,6 +21,7 @@ CONSTANTS = {
     "w222": f32(5, 3, 2, 2, 2),
     "w345": f32(5, 3, 3, 4, 5) / 8,
     "w111": f32(5, 3, 1, 1, 1),
+    "large": f32(64, 70, 4, 4) / 8,
     "three_of9": f32(3, 8, 9, 9) / 25,
     "one_of5": f32(1, 9, 5, 4) / 12,
     "one_of3": f32(1, 8, 3, 3) / 8,
@@ -115,6 +116,14 @@ CASES = [
         SHUFFLED,
         inputs=VOLUME,
     ),
+    Case("a_whole_volume", "y = ConvTranspose<pads=[1,2,1,0,1,3]>(x, w345, b3)", "Conv+bias", inputs=VOLUME),
+    Case(
+        "a_volume_of_one_pixel",
+        "y = ConvTranspose<strides=[2,3,1], pads=[1,0,2,0,1,1], output_padding=[1,2,0]>(x, w345, b3)",
+        "Reshape MatMul+bias Reshape",
+        inputs={"x": (2, 5, 1, 1, 1)},
+    ),
+    Case("one_pixel", "y = ConvTranspose(x, large)", "Reshape MatMul Reshape", inputs={"x": (1, 64, 1, 1)}),
     Case("resized", 'y = Resize<mode="linear">(x, , twice)', PLANES, inputs=VOLUME),
     Case("resized_to_corners", 'y = Resize<mode="linear", coordinate_transformation_mode="align_corners">'
          "(x, , , given)", PLANES, inputs=VOLUME),

@@ -166,7 +166,7 @@ def gemm_to_matmul(graph: Graph) -> bool:
     return changed
 
 
-_MANY_WEIGHTS = 1 << 16  # more than stay in a cache: a product of one row reads them faster
+MANY_WEIGHTS = 1 << 16  # more than stay in a cache: a product of one row reads them faster
 
 
 def pixels_to_matmul(graph: Graph) -> bool:
@@ -176,7 +176,7 @@ def pixels_to_matmul(graph: Graph) -> bool:
         if node.op != "Conv" or not node.is_static or node.output.dtype is not DType.F32:
             continue
         x, w, b = node.inputs[0], node.const(1), node.input(2)
-        if x is None or w is None or w.size < _MANY_WEIGHTS or not has_constant_bias(node):
+        if x is None or w is None or w.size < MANY_WEIGHTS or not has_constant_bias(node):
             continue
         ones = (*x.dims[2:], *w.shape[2:], *node.output.dims[2:], x.dims[0], node.int_attr("group", 1))
         if any(n != 1 for n in ones) or node.input(3) is not None:

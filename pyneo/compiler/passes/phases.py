@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
+from pyneo.compiler.passes.linear import MANY_WEIGHTS
 from pyneo.compiler.passes.match import constant, has_constant_bias, is_unfused, take_output
 
 # Few outputs leave most lanes of a vector idle; with all phases side by side they fill about one.
@@ -22,17 +23,24 @@ _FEWEST_CHANNELS = 8  # of an input whose products fill vectors; below, first la
 
 
 def split_phases(graph: Graph) -> bool:
-    """ConvTranspose over three axes, or with few outputs, as Conv and a shuffle."""
+    """ConvTranspose over three axes, or with few outputs, as Conv and a shuffle; of one pixel, as MatMul."""
     changed = False
     for node in list(graph.nodes):
         weights = node.const(1) if node.op == "ConvTranspose" and node.is_static else None
         if weights is None or node.output.dtype is not DType.F32 or not _plain(node):
             continue
         axes = weights.ndim - 2
+        x = node.inputs[0]
+        many = axes == 3 or weights.size >= MANY_WEIGHTS
+        many = many and min(node.ints_attr("pads") or [0]) >= 0
+        if many and x is not None and all(d == 1 for d in x.dims[2:]):
+            _spread(graph, node, weights)
+            changed = True
+            continue
         strides = node.ints_attr("strides") or [1] * axes
         phases = int(np.prod(strides))
         square = axes == 2 and strides[0] == strides[1]
-        if phases == 1 or not (axes == 3 or (square and weights.shape[1] * phases <= _LANES)):
+        if axes != 3 and (phases == 1 or not square or weights.shape[1] * phases > _LANES):
             continue
         _split(graph, node, weights, strides)
         changed = True
@@ -94,6 +102,34 @@ def _plain(node: Node) -> bool:
         return False
     fixed = node.str_attr("auto_pad", "NOTSET") == "NOTSET" and node.int_attr("group", 1) == 1
     return fixed and all(d == 1 for d in node.ints_attr("dilations") or [])
+
+
+def _spread(graph: Graph, node: Node, weights: np.ndarray) -> None:
+    """One pixel: a position of the output gets one tap, whatever the strides, or none."""
+    x, y = node.inputs[0], node.output
+    assert x is not None
+    sizes = y.dims[2:]
+    pads = (node.ints_attr("pads") or [0] * len(sizes))[: len(sizes)]
+    wide = np.zeros((*weights.shape[:2], *sizes), np.float32)
+    seen: Any = (..., *(slice(p, p + n) for p, n in zip(pads, sizes, strict=True)))
+    part = weights[seen]
+    wide[tuple(slice(n) for n in part.shape)] = part
+    row = Value(graph.fresh_name(f"{node.name}/row"), y.dtype, x.dims[:2])
+    sums = Value(graph.fresh_name(f"{node.name}/sums"), y.dtype, (x.dims[0], wide[0].size))
+    inputs: list[Value | None] = [row, constant(graph, f"{node.name}/weights", wide.reshape(len(wide), -1))]
+    bias = node.const(2)
+    if bias is not None:
+        inputs.append(constant(graph, f"{node.name}/bias", np.repeat(bias, int(np.prod(sizes)))))
+    whole = Value(graph.fresh_name(f"{node.name}/whole"), y.dtype, y.dims)
+    made = [
+        _reshape(graph, x, row),
+        Node("MatMul", node.name, inputs, [sums]),
+        _reshape(graph, sums, whole),
+    ]
+    place = graph.nodes.index(node)
+    graph.nodes[place:place] = made
+    take_output(graph, made[-1], node)
+    graph.remove([node])
 
 
 def _taps(taps: int, stride: int, before: int, after: int) -> tuple[int, list[list[int]]]:
