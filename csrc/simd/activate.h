@@ -20,9 +20,6 @@ VF act_vector(const Activation& a, VF x);
 // What follows stored sums: act, + z unless that is null, post. n is a multiple of kVec.
 void finish_rows(const Activation& act, const float* z, const Activation& post, float* y, int64_t n);
 
-// Kinds that cost an instruction or two.
-PN_INLINE bool act_is_cheap(Act kind) { return kind <= Act::kLeakyRelu; }
-
 PN_INLINE VF apply_activation_v(const Activation& a, VF x) {
   switch (a.kind) {
     case Act::kNone: return x;

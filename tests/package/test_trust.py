@@ -229,6 +229,15 @@ def test_revocation_applies_even_to_a_single_file(folder):
     assert forge.check(both(), TrustStore.load(folder)).signers == (OTHER.public.id,)
 
 
+def test_a_store_can_revoke_a_key_that_it_took():
+    trust = TrustStore([KEY.public])
+    assert forge.check(forge.signed(), trust).signers == (KEY.public.id,)
+    trust.revoke(KEY.public.id)
+    assert trust.key_ids == (KEY.public.id,)
+    with pytest.raises(SignatureError, match="is revoked"):
+        forge.check(forge.signed(), trust)
+
+
 def test_windows_come_from_the_policy_file(folder):
     policy(folder, keys={KEY.public.id: {"not_after": "2026-01-01T00:00:00Z"}})
     trust = TrustStore.load(folder)
