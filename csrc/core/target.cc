@@ -42,7 +42,7 @@ Tier detect_tier(bool amx_wanted) {
   constexpr unsigned kFma = 1u << 12, kOsXsave = 1u << 27, kF16c = 1u << 29;  // leaf 1, ecx
   constexpr unsigned kAvx2 = 1u << 5, kBmi2 = 1u << 8;                        // leaf 7, ebx
   constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;  // F, DQ, CD, BW, VL
-  constexpr unsigned kTile = 1u << 24 | 1u << 22;                             // leaf 7, edx: tiles, bfloat16 in them
+  constexpr unsigned kTile = 1u << 25 | 1u << 24 | 1u << 22;                  // leaf 7, edx: bytes in tiles, tiles, bfloat16
   constexpr unsigned kBf16 = 1u << 5;                                         // leaf 7.1, eax
   constexpr unsigned kYmm = 3u << 1, kZmm = 7u << 5, kTiles = 3u << 17;       // XCR0
   unsigned a = 0, b = 0, c = 0, d = 0, saved = 0, high = 0;

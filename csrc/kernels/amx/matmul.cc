@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Matrix product with a constant right operand on AMX, float32 (tile.h says how).
+// Matrix product with a constant right operand on AMX, float32 (slices.h says how).
 //
-// Rows of A in bands, and k in chunks whose pieces stay in L2; every panel of B passes once for each band. Sums wait in
+// Rows of A in bands, and k in chunks whose slices stay in L2; every panel of B passes once for each band. Sums wait in
 // y from one chunk to the next.
 #include "kernels/amx/finish.h"
+#include "kernels/amx/slices.h"
 #include "kernels/amx/tile.h"
 #include "kernels/gemm/constant.h"
 
@@ -17,27 +18,29 @@ constexpr double kAloneWork = 4e6;  // multiplies and adds that one thread does 
 
 struct State {
   Product p;
-  int pieces;
   int64_t bands, chunks;
 };
 
-int64_t steps_of(const Product& p) { return ceil_div(p.k, kDepth); }
+int64_t steps_of(const Product& p) { return ceil_div(p.k, kSliceDepth); }
 // Most rows of a band, most steps of a chunk.
-int64_t band_rows(const State& s) { return ceil_div(s.p.m, s.bands); }
+int64_t band_rows(const State& s) { return round_up(ceil_div(s.p.m, s.bands), int64_t{kTileRows}); }
 int64_t chunk_steps(const State& s) { return ceil_div(steps_of(s.p), s.chunks); }
-int64_t piece_bytes(const State& s) { return round_up(band_rows(s), kPairRows) * kRowBytes; }
-int64_t a_bytes(const State& s) { return piece_bytes(s) * s.pieces * chunk_steps(s); }
+int64_t slice_bytes(const State& s) { return band_rows(s) * kRowBytes; }
+// Slices, and what each row is to be multiplied by.
+int64_t a_bytes(const State& s) { return slice_bytes(s) * kSlices * chunk_steps(s) + band_rows(s) * 4; }
 
 PN_COLD void plan(const KernelQuery& q, bool gemm, State* s) {
   read_product(q, gemm, &s->p);
-  s->pieces = read_pieces(q.attrs);
   s->bands = ceil_div(s->p.m, kBandRows);
-  const int64_t fits = q.target->l2_bytes * 3 / 8 / (piece_bytes(*s) * s->pieces);
-  s->chunks = ceil_div(steps_of(s->p), fits < 8 ? 8 : fits);
+  const int64_t fits = q.target->l2_bytes / 2 / (slice_bytes(*s) * kSlices);
+  s->chunks = ceil_div(steps_of(s->p), fits < 4 ? 4 : fits);
 }
 
 template <bool kGemm>
-bool accepts(const KernelQuery& q) { return accepts_product(q, kGemm); }
+bool accepts(const KernelQuery& q) {
+  Product p;
+  return accepts_product(q, kGemm) && read_product_shape(q, kGemm, &p) && p.k <= kMostDepth;
+}
 
 template <bool kGemm>
 Status prepare(const KernelQuery& q, void* state) {
@@ -49,30 +52,32 @@ template <bool kGemm>
 int64_t packed_bytes(const KernelQuery& q) {
   Product p;
   read_product_shape(q, kGemm, &p);
-  return tile_floats(steps_of(p), p.n) * 4;
+  return sliced_bytes(steps_of(p), p.n);
 }
+
+struct Columns {
+  ConstantB b;
+  int64_t k;
+
+  static float at(const void* self, int64_t k, int64_t column) {
+    const Columns& c = *static_cast<const Columns*>(self);
+    return k < c.k ? c.b.at(k, column) : 0;
+  }
+};
 
 template <bool kGemm>
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Product p;
   read_product_shape(q, kGemm, &p);
-  const ConstantB b = constant_b(q, kGemm, p, plain);
-  float* to = static_cast<float*>(packed);
-  for (int64_t n0 = 0; n0 < p.n; n0 += kTilePanel) {
-    const int64_t width = tile_vecs(p.n - n0) * kVec, live = p.n - n0 < width ? p.n - n0 : width;
-    for (int64_t k = 0; k < p.k; ++k) {
-      float* step = to + k / kDepth * kDepth * width;
-      for (int64_t j = 0; j < live; ++j) step[tile_place(k % kDepth, j)] = b.at(k, n0 + j);
-    }
-    to += steps_of(p) * kDepth * width;
-  }
+  const Columns columns{constant_b(q, kGemm, p, plain), p.k};
+  slice_columns(steps_of(p), p.n, Columns::at, &columns, packed);
 }
 
 template <bool kGemm>
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   plan(q, kGemm, &s);
-  return a_bytes(s) + panel_scratch(s.pieces, chunk_steps(s), band_rows(s));
+  return a_bytes(s);
 }
 
 struct Operands {
@@ -121,37 +126,39 @@ Part part_at(const State& s, const Operands& o, int64_t i) {
           begin, tile_begin(steps, s.chunks, chunk + 1) - begin, chunk == 0, chunk + 1 == s.chunks};
 }
 
-// Pieces of rows [r0, r1) of a part; r0 is a multiple of 16.
-void split_part(const Part& p, int64_t r0, int64_t r1, char* a) {
-  const int64_t k = p.s.p.k, piece = piece_bytes(p.s);
-  for (; r0 < r1; r0 += kTileRows) {  // along the rows of A, a tile's worth of them at a time
-    const int64_t n = r1 - r0 < kTileRows ? r1 - r0 : kTileRows;
+// Slices of rows [r0, r1) of a part.
+void slice_part(const Part& p, int64_t r0, int64_t r1, char* a) {
+  const int64_t k = p.s.p.k, slice = slice_bytes(p.s), k0 = p.step * kSliceDepth, n = min64(p.steps * kSliceDepth, k - k0);
+  float* const from = reinterpret_cast<float*>(a + slice * kSlices * chunk_steps(p.s));
+  for (; r0 < r1; ++r0) {
+    const float* x = p.o.a + (p.row + r0) * k + k0;
+    const Scale scale = scale_of(largest_of(x, n));
+    from[r0] = scale.from;
     for (int64_t i = 0; i < p.steps; ++i) {
-      const int64_t k0 = (p.step + i) * kDepth, left = k - k0;
-      const int live0 = static_cast<int>(left < kVec ? left : kVec);
-      const int live1 = static_cast<int>(left <= kVec ? 0 : left < kDepth ? left - kVec : kVec);
-      const Halves halves{p.o.a + (p.row + r0) * k + k0, live1 > 0 ? kVec : 0, k, {live0, live1}};
-      split_rows(p.s.pieces, halves, n, a + i * p.s.pieces * piece + r0 * kRowBytes, piece);
+      Quads quads{x + i * kSliceDepth, kVec, k, {}};
+      for (int64_t v = 0; v < 4; ++v) quads.live[v] = static_cast<int>(max64(0, min64(kVec, n - i * kSliceDepth - v * kVec)));
+      slice_rows(quads, 1, scale.to, a + i * kSlices * slice + r0 * kRowBytes, slice);
     }
   }
 }
 
 // Rows [r0, r1) of a part by panels [p0, p1).
-void multiply(Part p, const char* a, int64_t r0, int64_t r1, int64_t p0, int64_t p1, char* scratch) {
+void multiply(Part p, const char* a, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
   const State& s = p.s;
   const int32_t offset = 0;
   p.row += r0;  // sums count their rows from r0
   p.rows = r1 - r0;
-  PanelJob job;
-  job.pieces = s.pieces;
+  SliceJob job;
   job.a = a + r0 * kRowBytes;
-  job.a_piece = piece_bytes(s);
-  job.a_step = job.a_piece * s.pieces;
+  job.a_slice = slice_bytes(s);
+  job.a_step = job.a_slice * kSlices;
   job.steps = p.steps;
   job.taps = 1;
   job.offsets = &offset;
   job.rows = p.rows;
-  job.b = p.o.b;
+  job.a_from = reinterpret_cast<const float*>(a + job.a_step * chunk_steps(s)) + r0;
+  job.a_from_step = 1;
+  job.b = static_cast<const char*>(static_cast<const void*>(p.o.b));
   job.b_depth = steps_of(s.p);
   job.b_first = p.step;
   job.columns = s.p.n;
@@ -162,7 +169,7 @@ void multiply(Part p, const char* a, int64_t r0, int64_t r1, int64_t p0, int64_t
   job.bias_step = s.p.one_bias ? 0 : 1;
   job.finish = Part::put;
   job.self = &p;
-  run_panels(job, scratch);
+  run_slices(job);
 }
 
 // What run_bands asks for.
@@ -180,10 +187,10 @@ struct Parts {
   }
   static void cut(const void* self, int64_t part, int64_t from, int64_t to, char* a) {
     const Part p = at(self, part);
-    split_part(p, from * kTileRows, min64(to * kTileRows, p.rows), a);
+    slice_part(p, from * kTileRows, min64(to * kTileRows, p.rows), a);
   }
-  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char* scratch) {
-    multiply(at(self, part), a, r0, r1, p0, p1, scratch);
+  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char*) {
+    multiply(at(self, part), a, r0, r1, p0, p1);
   }
 };
 
@@ -191,26 +198,28 @@ Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Parts parts{s, {in(0), in(1), in(2), in(3), c.out[0]->as<float>()}};
-  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kTilePanel), a_bytes(s), &parts, Parts::size, Parts::cut, Parts::product};
+  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kVec), a_bytes(s), &parts, Parts::size, Parts::cut, Parts::product};
   run_bands(job, s.p.flops() < kAloneWork ? Pool::serial() : *c.pool, c);
   return Status::kOk;
 }
 
-// Microseconds: the larger of products and B from memory, the pieces of both.
+// Microseconds: the larger of products and B from memory, the slices of A. No choice for uneven columns.
 template <bool kGemm>
 PN_COLD float cost(const KernelQuery& q) {
   State s;
   plan(q, kGemm, &s);
   const Product& p = s.p;
-  const auto steps = static_cast<double>(steps_of(p)), columns = static_cast<double>(round_up(p.n, kVec));
-  const double pairs = static_cast<double>(ceil_div(band_rows(s), int64_t{kTileRows})) * 0.5;
-  const double products = tile_cost(s.pieces, s.bands, pairs < 0.8 ? 0.8 : pairs, steps_of(p), p.n);
-  const double split_a = static_cast<double>(p.m) * steps * 0.006;
-  const double b_bytes = steps * kDepth * columns * 4;
-  const double stream = b_bytes / (b_bytes < static_cast<double>(q.target->l2_bytes) ? 80e3 : 20e3);
+  if (q.values != nullptr && q.values[1] != nullptr) {
+    const Columns columns{constant_b(q, kGemm, p, q.values[1]), p.k};
+    if (!even_columns(p.k, p.n, Columns::at, &columns)) return 1e30f;
+  }
+  const int64_t tiles = s.bands * ceil_div(band_rows(s), int64_t{kTileRows});
+  const double products = slice_cost(tiles, steps_of(p), p.n);
+  const double cut = static_cast<double>(p.m * steps_of(p)) * 0.012;
+  const double b_bytes = static_cast<double>(sliced_bytes(steps_of(p), p.n));
+  const double stream = b_bytes / (b_bytes < static_cast<double>(q.target->l2_bytes) ? 60e3 : 12e3);
   const double out_bytes = static_cast<double>(q.out[0]->bytes());
-  return static_cast<float>((products > stream ? products : stream) + split_a +
-                            out_bytes * static_cast<double>(s.chunks) * 1e-5);
+  return static_cast<float>((products > stream ? products : stream) + cut + out_bytes * static_cast<double>(s.chunks) * 1e-5);
 }
 
 }  // namespace
