@@ -132,7 +132,9 @@ void slice_part(const Part& p, int64_t r0, int64_t r1, char* a) {
   float* const from = reinterpret_cast<float*>(a + slice * kSlices * chunk_steps(p.s));
   for (; r0 < r1; ++r0) {
     const float* x = p.o.a + (p.row + r0) * k + k0;
-    const Scale scale = scale_of(largest_of(x, n));
+    const int64_t whole = n / kVec;
+    const int32_t most = largest_of(x, whole, kVec, kVec), tail = largest_of(x + whole * kVec, 1, 0, n % kVec);
+    const Scale scale = scale_of(most > tail ? most : tail);
     from[r0] = scale.from;
     for (int64_t i = 0; i < p.steps; ++i) {
       Quads quads{x + i * kSliceDepth, kVec, k, {}};
@@ -198,7 +200,7 @@ Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Parts parts{s, {in(0), in(1), in(2), in(3), c.out[0]->as<float>()}};
-  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kVec), a_bytes(s), &parts, Parts::size, Parts::cut, Parts::product};
+  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kVec), a_bytes(s), &parts, Parts::size, nullptr, Parts::cut, Parts::product};
   run_bands(job, s.p.flops() < kAloneWork ? Pool::serial() : *c.pool, c);
   return Status::kOk;
 }
@@ -211,7 +213,7 @@ PN_COLD float cost(const KernelQuery& q) {
   const Product& p = s.p;
   if (q.values != nullptr && q.values[1] != nullptr) {
     const Columns columns{constant_b(q, kGemm, p, q.values[1]), p.k};
-    if (!even_columns(p.k, p.n, Columns::at, &columns)) return 1e30f;
+    if (!even_columns(p.k, p.k, p.n, Columns::at, &columns)) return 1e30f;
   }
   const int64_t tiles = s.bands * ceil_div(band_rows(s), int64_t{kTileRows});
   const double products = slice_cost(tiles, steps_of(p), p.n);

@@ -74,11 +74,14 @@ void slice_columns(int64_t depth, int64_t columns, ElementAt at, const void* sel
   float* from = reinterpret_cast<float*>(to + round_up(columns, kVec) / kVec * depth * kSlices * kSliceBytes);
   for (int64_t n0 = 0; n0 < columns; n0 += kVec, from += kVec) {
     const int64_t live = min64(kVec, columns - n0);
-    float largest[kVec] = {}, scale[kVec];
+    float scale[kVec];
+    int32_t largest[kVec] = {};
     for (int64_t k = 0; k < depth * kSliceDepth; ++k) {
       for (int64_t j = 0; j < live; ++j) {
         const float v = __builtin_fabsf(at(self, k, n0 + j));
-        if (!(v <= largest[j])) largest[j] = v;  // NaN stays: nothing is below it
+        int32_t bits;
+        __builtin_memcpy(&bits, &v, sizeof(bits));
+        largest[j] = bits > largest[j] ? bits : largest[j];
       }
     }
     for (int64_t j = 0; j < live; ++j) {
@@ -99,7 +102,7 @@ void slice_columns(int64_t depth, int64_t columns, ElementAt at, const void* sel
   }
 }
 
-bool even_columns(int64_t depth, int64_t columns, ElementAt at, const void* self) {
+bool even_columns(int64_t depth, int64_t numbers, int64_t columns, ElementAt at, const void* self) {
   int64_t uneven = 0;
   for (int64_t n0 = 0; n0 < columns; n0 += kVec) {
     const int64_t live = min64(kVec, columns - n0);
@@ -111,7 +114,7 @@ bool even_columns(int64_t depth, int64_t columns, ElementAt at, const void* self
         sum[j] += v;
       }
     }
-    for (int64_t j = 0; j < live; ++j) uneven += sum[j] * 48 < largest[j] * static_cast<float>(depth) ? 1 : 0;
+    for (int64_t j = 0; j < live; ++j) uneven += sum[j] * 48 < largest[j] * static_cast<float>(numbers) ? 1 : 0;
   }
   return uneven * 16 <= columns;
 }
@@ -127,27 +130,23 @@ void slice_rows(const Quads& q, int64_t n, float scale, char* to, int64_t slice)
   }
 }
 
-float largest_of(const float* x, int64_t n) {
-  // As integers, magnitudes have the order of floats, and NaN is above all.
-  __m512i m[4] = {};
+int32_t largest_of(const float* x, int64_t n, int64_t step, int64_t live) {
+  const auto mask = static_cast<__mmask16>((1u << live) - 1);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  for (; n >= 4 * kVec; n -= 4 * kVec, x += 4 * kVec) {
-    PN_UNROLL for (int i = 0; i < 4; ++i) {
-      m[i] = _mm512_maskz_max_epi32(0xffff, m[i], _mm512_and_si512(_mm512_loadu_si512(x + i * kVec), magnitude));
-    }
+  __m512i m[4] = {};
+  const auto take = [&](int i) __attribute__((always_inline)) {
+    m[i] = _mm512_maskz_max_epi32(0xffff, m[i], _mm512_and_si512(_mm512_maskz_loadu_epi32(mask, x + i * step), magnitude));
+  };
+  for (; n >= 4; n -= 4, x += 4 * step) {
+    PN_UNROLL for (int i = 0; i < 4; ++i) take(i);
   }
-  for (; n > 0; n -= kVec, x += kVec) {
-    const auto live = static_cast<__mmask16>(n >= kVec ? 0xffff : (1u << n) - 1);
-    m[0] = _mm512_maskz_max_epi32(0xffff, m[0], _mm512_and_si512(_mm512_maskz_loadu_epi32(live, x), magnitude));
-  }
+  for (; n > 0; --n, x += step) take(0);
   m[0] = _mm512_maskz_max_epi32(0xffff, _mm512_maskz_max_epi32(0xffff, m[0], m[1]), _mm512_maskz_max_epi32(0xffff, m[2], m[3]));
   alignas(64) int32_t lanes[kVec];
   _mm512_store_si512(lanes, m[0]);
   int32_t most = 0;
   for (int32_t v : lanes) most = v > most ? v : most;
-  float f;
-  __builtin_memcpy(&f, &most, sizeof(f));
-  return f;
+  return most;
 }
 
 void run_slices(const SliceJob& j) {

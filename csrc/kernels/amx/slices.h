@@ -29,22 +29,21 @@ constexpr int64_t kMostDepth = 32768;                     // of a reduction: sum
 // Of 64 values, four vectors of 16: where in 4 bytes those of vector v lie, which slice_rows leaves in this order.
 constexpr int64_t byte_of(int64_t v) { return v == 1 ? 2 : v == 2 ? 1 : v; }
 
-// The power of two that makes numbers up to `largest` integers of 23 bits, and its inverse; NaN where largest is not finite.
+// The power of two that makes numbers up to `largest`, the bits of a magnitude, integers of 23 bits, and its inverse; NaN where
+// that is not finite.
 struct Scale {
   float to, from;
 };
-static inline Scale scale_of(float largest) {
-  const auto power = [](uint32_t biased) {
+static inline Scale scale_of(int32_t largest) {
+  const auto power = [](int32_t biased) {
     biased <<= 23;
     float f;
     __builtin_memcpy(&f, &biased, sizeof(f));
     return f;
   };
-  largest *= 1.004f;  // the bytes reach from -128 to 127
-  uint32_t e;
-  __builtin_memcpy(&e, &largest, sizeof(e));
-  e = e >> 23 & 255;
-  if (e == 255) return {__builtin_nanf(""), __builtin_nanf("")};
+  // Three bytes reach up to 2^23 - 32897: what is within 1/254 of a power of two counts as that.
+  int32_t e = (largest + 0x10200) >> 23;
+  if (e >= 255) return {__builtin_nanf(""), __builtin_nanf("")};
   if (e < 23) e = 23;
   return {power(276 - e), power(e - 22)};
 }
@@ -57,8 +56,9 @@ static inline int64_t sliced_bytes(int64_t depth, int64_t columns) {
 using ElementAt = float (*)(const void* self, int64_t k, int64_t column);
 // Cuts B in blocks of 64 k, for which at() gives 0 behind its end; `packed` is zeroed.
 void slice_columns(int64_t depth, int64_t columns, ElementAt at, const void* self, void* packed);
-// Whether columns of `depth` numbers hold enough of the size of their largest: the mean is 1/48 of it or more in 15 of 16.
-bool even_columns(int64_t depth, int64_t columns, ElementAt at, const void* self);
+// Whether columns, of which `numbers` in front of `depth` are more than padding, hold enough of the size of their largest: the
+// mean is 1/48 of it or more in 15 of 16.
+bool even_columns(int64_t depth, int64_t numbers, int64_t columns, ElementAt at, const void* self);
 
 // n rows of slices of 64 values: row i is 4 vectors from x + i * step on, `vec` floats apart, live[v] numbers of each.
 struct Quads {
@@ -67,8 +67,9 @@ struct Quads {
   int live[4];
 };
 void slice_rows(const Quads& q, int64_t n, float scale, char* to, int64_t slice);
-// The largest magnitude of n floats; NaN if one is.
-float largest_of(const float* x, int64_t n);
+// The bits of the largest magnitude in n vectors, `step` floats apart, of which the first `live` numbers count. As integers
+// they have the order of the magnitudes, with NaN above all.
+int32_t largest_of(const float* x, int64_t n, int64_t step, int64_t live);
 
 // Rows [0, rows) of A by panels [p0, p1), of 16 columns each, of B. Steps in bytes.
 struct SliceJob {

@@ -251,6 +251,7 @@ void run_bands(const BandJob& j, const Pool& pool, const RunContext& c) {
     return pool.run(j.bands, [&](int64_t band, int thread) {
       for (int64_t part = band * j.chunks; part < (band + 1) * j.chunks; ++part) {
         const BandJob::Size size = j.size(j.self, part);
+        if (j.scan != nullptr) j.scan(j.self, part, 0, size.units, pieces(thread));
         j.cut(j.self, part, 0, size.units, pieces(thread));
         j.multiply(j.self, part, 0, size.rows, 0, j.panels, pieces(thread), rest(thread));
       }
@@ -259,9 +260,13 @@ void run_bands(const BandJob& j, const Pool& pool, const RunContext& c) {
   for (int64_t part = 0; part < j.bands * j.chunks; ++part) {
     const BandJob::Size size = j.size(j.self, part);
     const int64_t cuts = min64(size.units, tasks);
-    pool.run(cuts, [&](int64_t i, int) {
-      j.cut(j.self, part, tile_begin(size.units, cuts, i), tile_begin(size.units, cuts, i + 1), pieces(0));
-    });
+    void (*const steps[])(const void*, int64_t, int64_t, int64_t, char*) = {j.scan, j.cut};
+    for (const auto step : steps) {
+      if (step == nullptr) continue;
+      pool.run(cuts, [&](int64_t i, int) {
+        step(j.self, part, tile_begin(size.units, cuts, i), tile_begin(size.units, cuts, i + 1), pieces(0));
+      });
+    }
     const int64_t pairs = ceil_div(size.rows, kPairRows), across = max64(1, min64(tasks, j.panels / kTaskPanels));
     const int64_t down = min64(pairs, ceil_div(tasks, across));
     pool.run(across * down, [&](int64_t i, int thread) {

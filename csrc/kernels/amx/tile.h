@@ -121,6 +121,8 @@ struct BandJob {
   int64_t piece_bytes;          // of a part, in front of the scratch of run_panels
   const void* self;
   Size (*size)(const void* self, int64_t part);
+  // What is to be known of all units of a part before any is cut; nullptr: nothing.
+  void (*scan)(const void* self, int64_t part, int64_t from, int64_t to, char* a);
   void (*cut)(const void* self, int64_t part, int64_t from, int64_t to, char* a);
   // Rows [r0, r1), r0 a multiple of kPairRows, by panels [p0, p1).
   void (*multiply)(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char* scratch);
