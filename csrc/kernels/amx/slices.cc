@@ -181,7 +181,12 @@ void run_slices(const SliceJob& j) {
           tap = 0;
           a += j.a_step;
         }
-        // Loads together, then products: beside a busy hardware thread each change between them costs.
+        // Loads together, then products: beside a busy hardware thread each change between them costs, and so does what
+        // a load of a tile has to wait for. What the next step reads of A comes into L1 while products run.
+        const char* const next = a + j.offsets[tap];
+        const auto fetch = [&](int64_t at) __attribute__((always_inline)) {
+          PN_UNROLL for (int r = 0; r < kTileRows; ++r) __builtin_prefetch(next + at + r * kRowBytes, 0, 3);
+        };
         _tile_loadd(3, at, kRowBytes);
         _tile_loadd(4, at + j.a_slice, kRowBytes);
         _tile_loadd(5, at + 2 * j.a_slice, kRowBytes);
@@ -189,10 +194,13 @@ void run_slices(const SliceJob& j) {
         _tile_loadd(7, b + kSliceBytes, kRowBytes);
         _tile_dpbssd(2, 5, 6);
         _tile_dpbssd(1, 4, 6);
+        fetch(0);
         _tile_dpbssd(0, 3, 6);
         _tile_dpbssd(2, 4, 7);
+        fetch(j.a_slice);
         _tile_loadd(6, b + 2 * kSliceBytes, kRowBytes);
         _tile_dpbssd(1, 3, 7);
+        fetch(2 * j.a_slice);
         _tile_dpbssd(2, 3, 6);
         for (int64_t i = lines; i > 0; --i, ahead += kRowBytes) __builtin_prefetch(ahead, 0, 2);
         ready.step(j);

@@ -92,10 +92,10 @@ struct SliceJob {
 };
 void run_slices(const SliceJob& job);
 
-// Microseconds of `tiles` tiles of rows by `columns`. A step of a tile takes 100 cycles while the core's other thread rests
-// and 350 while it works, when vectors take 1.3 times as long themselves: costs assume mostly the latter.
+// Microseconds of `tiles` tiles of rows by `columns`, in the measure of kPeakFlops. A step of a tile takes 170 cycles while the
+// core's other hardware thread rests and 400 while it works, 0.3 and 0.6 of the time of vectors; costs assume mostly the latter.
 static inline double slice_cost(int64_t tiles, int64_t depth, int64_t columns) {
-  return static_cast<double>(tiles * ceil_div(columns, int64_t{kVec})) * (static_cast<double>(depth) * 0.125 + 0.06);
+  return static_cast<double>(tiles * ceil_div(columns, int64_t{kVec})) * (static_cast<double>(depth) * 0.115 + 0.06);
 }
 
 }  // namespace PN_TIER
