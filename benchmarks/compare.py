@@ -232,8 +232,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=0.3, help="length of a turn, at least 2 runs (default 0.3)"
     )
-    parser.add_argument("--precision", default="fp32", help="of pyneo: fp32 (default) or bf16x3")
-    parser.add_argument("--max-loss", type=float, help="of pyneo: accuracy budget, in place of --precision")
     parser.add_argument("--isa", choices=list(isa.LEVELS), help="hide newer instruction sets from all")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--chart", type=Path, help="draw latencies relative to the best peer to this PNG")
@@ -252,8 +250,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    os.environ["PYNEO_BENCHMARK_PRECISION"] = options.precision  # for peers/pyneo.py, in a process of its own
-    os.environ["PYNEO_BENCHMARK_MAX_LOSS"] = str(options.max_loss or "")
     if options.isa:
         try:
             isa.restrict(options.isa, models.OUT)

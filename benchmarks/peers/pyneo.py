@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +35,7 @@ def prepare(model: Path, out: Path) -> Path:
     if not key.with_suffix(".key").exists():
         pyneo.keygen(key)
     path = out / (model.stem + ".neo")
-    precision = os.environ.get("PYNEO_BENCHMARK_PRECISION", "fp32")
-    budget = os.environ.get("PYNEO_BENCHMARK_MAX_LOSS")
-    package = pyneo.compile(
-        model, target="host", precision=precision, max_loss=float(budget) if budget else None, progress=False
-    )
+    package = pyneo.compile(model, target="host", progress=False)
     package.save(path, key=key.with_suffix(".key"))
     return path
 

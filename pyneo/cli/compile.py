@@ -6,12 +6,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from pyneo.cli.common import count, json_argument, pairs, print_json, size
-
-if TYPE_CHECKING:
-    import numpy as np
 
 HELP = "compile a model into a signed package"
 
@@ -38,22 +34,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="OUTPUT=INPUT",
         help="an output that is an input's value in the next run, kept by the session; repeatable",
-    )
-    parser.add_argument(
-        "--precision", default="fp32", help="fp32 (default), or bf16x3: faster with AMX, 14 bits or more"
-    )
-    parser.add_argument(
-        "--max-loss",
-        type=float,
-        metavar="X",
-        help="the fastest precision whose outputs differ from fp32's by at most X of their scale, as 1e-4",
-    )
-    parser.add_argument(
-        "--sample",
-        action="append",
-        default=[],
-        metavar="NPZ",
-        help="inputs by name to measure the loss on (default: random ones); repeatable",
     )
     parser.add_argument(
         "--tune", action="store_true", help="choose kernels by timing them on this machine (see pyneo tune)"
@@ -98,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
     shapes = {name: dims(text) for name, text in pairs(args.shape, "--shape").items()}
     package = pyneo.compile(
         args.model, args.target, shapes=shapes or None, state=pairs(args.state, "--state"),
-        precision=args.precision, max_loss=args.max_loss, samples=_samples(args.sample), name=args.name,
-        version=args.version, release=args.release, expires=args.expires,
+        name=args.name, version=args.version, release=args.release, expires=args.expires,
         metadata=pairs(args.metadata, "--metadata"), devices=args.for_device, tenants=args.for_tenant,
         tune=args.tune, max_seconds=args.max_seconds, progress=False if args.quiet else None,
     )  # fmt: skip
@@ -129,19 +108,6 @@ def dims(text: str) -> list[int | str]:
     return [
         int(d) if d.strip().isdigit() else d.strip() for d in text.replace("x", ",").split(",") if d.strip()
     ]
-
-
-def _samples(paths: list[str]) -> list[dict[str, np.ndarray]] | None:
-    import numpy as np
-
-    found = []
-    for path in paths:
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found.append(dict(arrays))
-        except (ValueError, EOFError, TypeError, AttributeError) as e:
-            raise ValueError(f"--sample {path} is not an .npz file of arrays by name: {e}") from None
-    return found or None
 
 
 def _signed(signers: tuple[str, ...]) -> str:

@@ -12,11 +12,9 @@ import pyneo
 from pyneo.compiler.budget import MAX_SECONDS
 from pyneo.compiler.frontends.onnx import load_onnx
 from pyneo.compiler.ir.graph import DType, Graph, Value
-from pyneo.compiler.loss import Inputs
 from pyneo.compiler.lower.lower import lower
 from pyneo.compiler.lower.tune import Tuner
 from pyneo.compiler.passes import optimise
-from pyneo.compiler.precision import Rewrite, check, compile_named, compile_within
 from pyneo.compiler.progress import Progress
 from pyneo.compiler.report import make_report
 from pyneo.compiler.state import check_ties, tie
@@ -34,7 +32,7 @@ _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _ISA = {
     "avx2": ("avx2", "fma", "f16c"),
     "avx512": _AVX512,
-    "amx": (*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16"),
+    "amx": (*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"),
 }
 
 
@@ -45,8 +43,6 @@ def compile(
     shapes: Mapping[str, Sequence[int | str]] | None = None,
     state: Mapping[str, str] | None = None,
     precision: str = "fp32",
-    max_loss: float | None = None,
-    samples: Sequence[Inputs] | None = None,
     name: str | None = None,
     version: str = "1",
     release: int = 1,
@@ -68,13 +64,7 @@ def compile(
     the model: a session holds the value, which begins at zero, and `Session.reset()` brings it back there. A
     state may change its shape from run to run within the bounds of its input's symbols, as a cache of keys
     and values does; symbols that no other input has begin at their lower bounds.
-    precision: "fp32", or "bf16x3": on targets with AMX, products of large layers are formed from two bfloat16
-    pieces of each factor, three products for one, which keeps 14 bits or more (the results of the benchmark
-    models move by 5e-6 to 4e-5 of their scale); the report states the loss. Elsewhere it changes nothing.
-    max_loss: an accuracy budget in place of a precision: as many products as it allows are formed as bf16x3
-    forms them. The loss is the largest difference of an output from fp32's over the largest magnitude of
-    that output, measured by running the model on `samples`. samples: dicts of inputs by name, such as the
-    model will meet; without them three of normally distributed floats, and zeros for all other types.
+    precision: "fp32" is what there is: results agree with the source framework's to float32 rounding.
     version, release, expires, metadata: what the manifest says of the model; release
     only grows (a device can refuse older ones). devices, tenants: the ids of the only ones that may load
     it. tune: time the candidate kernels on this machine, which must be of the target's kind, rather than go
@@ -85,57 +75,51 @@ def compile(
     TargetError for an unknown target.
     """
     machine = find(target)
-    check(precision, max_loss, samples, machine.runs_here)
+    if precision != "fp32":
+        raise CompileError(f"precision '{precision}' is unknown; there is fp32")
     with Progress(progress) as show:
         tuner = Tuner(machine, progress=show) if tune else None
 
-        def build(rewrite: Rewrite) -> Package:
-            show("reading the model")
-            graph = load_onnx(model, shapes)
+        show("reading the model")
+        graph = load_onnx(model, shapes)
+        inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
+        _declare_symbols(graph)
+        if state:
+            tie(graph, state)
             inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
-            _declare_symbols(graph)
-            if state:
-                tie(graph, state)
-                inputs, outputs = [v.name for v in graph.inputs], [v.name for v in graph.outputs]
-            graph.symbols.budget.seconds = max_seconds
-            optimise(graph, progress=show)
-            check_ties(graph)
-            show("choosing kernels and packing weights")
-            rewrite(graph)
-            lowered = lower(graph, machine, tuner)
-            if tuner is not None:
-                tuner.save()
-            show("writing the package")
-            for value, public in zip([*graph.inputs, *graph.outputs], [*inputs, *outputs], strict=True):
-                value.name = public
-            manifest = Manifest(
-                name=name or _name_of(model, graph),
-                version=version,
-                release=release,
-                target=ManifestTarget(machine.name, machine.arch, machine.tier, _ISA.get(machine.tier, ())),
-                inputs=tuple(
-                    _spec(graph, v, i in graph.text.inputs)
-                    for i, v in enumerate(_public(graph, graph.inputs))
-                ),
-                outputs=tuple(
-                    _spec(graph, v, i in graph.text.outputs, graph.text.keys.get(i, []))
-                    for i, v in enumerate(_public(graph, graph.outputs))
-                ),
-                strings=tuple(graph.text.table) if graph.text.inputs or graph.text.outputs else (),
-                source=_digest(model),
-                compiler=pyneo.__version__,
-                minimum_runtime=pyneo.__version__,
-                expires=expires,
-                devices=tuple(devices),
-                tenants=tuple(tenants),
-                metadata=dict(metadata or {}),
-            )
-            sections = [Section(Kind.PLAN, lowered.plan), Section(Kind.WEIGHTS, lowered.weights.data)]
-            return Package(manifest, sections, make_report(manifest.name, machine, lowered))
-
-        if max_loss is not None:
-            return compile_within(build, max_loss, samples, show)
-        return compile_named(build, precision, samples, machine.runs_here, show)
+        graph.symbols.budget.seconds = max_seconds
+        optimise(graph, progress=show)
+        check_ties(graph)
+        show("choosing kernels and packing weights")
+        lowered = lower(graph, machine, tuner)
+        if tuner is not None:
+            tuner.save()
+        show("writing the package")
+        for value, public in zip([*graph.inputs, *graph.outputs], [*inputs, *outputs], strict=True):
+            value.name = public
+        manifest = Manifest(
+            name=name or _name_of(model, graph),
+            version=version,
+            release=release,
+            target=ManifestTarget(machine.name, machine.arch, machine.tier, _ISA.get(machine.tier, ())),
+            inputs=tuple(
+                _spec(graph, v, i in graph.text.inputs) for i, v in enumerate(_public(graph, graph.inputs))
+            ),
+            outputs=tuple(
+                _spec(graph, v, i in graph.text.outputs, graph.text.keys.get(i, []))
+                for i, v in enumerate(_public(graph, graph.outputs))
+            ),
+            strings=tuple(graph.text.table) if graph.text.inputs or graph.text.outputs else (),
+            source=_digest(model),
+            compiler=pyneo.__version__,
+            minimum_runtime=pyneo.__version__,
+            expires=expires,
+            devices=tuple(devices),
+            tenants=tuple(tenants),
+            metadata=dict(metadata or {}),
+        )
+        sections = [Section(Kind.PLAN, lowered.plan), Section(Kind.WEIGHTS, lowered.weights.data)]
+        return Package(manifest, sections, make_report(manifest.name, machine, lowered))
 
 
 def _public(graph: Graph, values: list[Value]) -> list[Value]:

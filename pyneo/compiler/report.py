@@ -50,10 +50,6 @@ class Report:
     steps: list[Step]
     memory: list[Span] = field(default_factory=list)
     tuning: Tuning | None = None  # where the compiler measured
-    precision: str = "fp32"
-    # Below fp32: the largest difference from fp32's outputs over the output's scale, on random inputs;
-    # None: not measured (another kind of machine, shapes that are bound at run time).
-    loss: float | None = None
 
     @property
     def reference_steps(self) -> list[Step]:
@@ -88,9 +84,6 @@ class Report:
                 f"  tuning    {self.tuning.measured_us / 1e3:.3f} ms by measured times,"
                 f" {gain:.1%} below the cost model's choice; {len(self.tuning.swaps)} nodes changed"
             )
-        if self.precision != "fp32":
-            loss = "not measured" if self.loss is None else f"{self.loss:.1e} of the output's scale, measured"
-            lines.append(f"  precision {self.precision}; loss against fp32: {loss}")
         return "\n".join(lines)
 
 

@@ -148,11 +148,3 @@ def test_tiles_are_as_exact_as_multiply_adds():
         got, _ = run_kernel(node, kernel, "amx")
         errors[kernel] = np.abs(got[0] - exact).max()
     assert errors["f32_attention_amx"] < 2 * errors["f32_attention"]
-
-
-@pytest.mark.skipif("amx" not in TIERS, reason="this CPU has no tiles")
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_two_pieces_hold_fourteen_bits(case):
-    for causal in (0, 1):
-        node = packed(*case, is_causal=causal, pieces=2)
-        check(node, "f32_attention_amx", "amx", rtol=2e-4, atol=1e-4)

@@ -267,22 +267,6 @@ def test_equal_filters_give_equal_bits(shape: str, tier: str) -> None:
     assert found > 0
 
 
-@pytest.mark.parametrize(
-    "shape", ["pointwise, tails everywhere", "3x3, tails", "3x3, stride 2", *FIRST_LAYERS]
-)
-def test_two_pieces_hold_fourteen_bits(shape: str) -> None:
-    if "amx" not in TIERS:
-        pytest.skip("this CPU has no AMX")
-    made, block = node(shape), block_of("amx")
-    made.attrs["pieces"] = 2
-    first = shape in FIRST_LAYERS
-    kernel = f"f32_conv_first_amx_c{block}" if first else f"f32_conv_amx_c{block}"
-    y, _ = run(made, kernel, "amx", 0 if first else block, block)
-    expected = made.reference()
-    error = float(np.max(np.abs(y - expected)) / np.max(np.abs(expected)))
-    assert 1e-7 < error < 2.0**-14
-
-
 # (batch, C, spatial, O, kernel, attributes)
 TRANSPOSED: dict[str, tuple] = {
     "2x2, stride 2": (1, 32, (7, 9), 48, (2, 2), {"strides": [2, 2]}),
