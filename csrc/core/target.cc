@@ -42,16 +42,14 @@ Tier detect_tier(bool amx_wanted) {
   constexpr unsigned kFma = 1u << 12, kOsXsave = 1u << 27, kF16c = 1u << 29;  // leaf 1, ecx
   constexpr unsigned kAvx2 = 1u << 5, kBmi2 = 1u << 8;                        // leaf 7, ebx
   constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;  // F, DQ, CD, BW, VL
-  constexpr unsigned kTile = 1u << 25 | 1u << 24 | 1u << 22;                  // leaf 7, edx: bytes in tiles, tiles, bfloat16
-  constexpr unsigned kBf16 = 1u << 5;                                         // leaf 7.1, eax
+  constexpr unsigned kTile = 1u << 25 | 1u << 24;                             // leaf 7, edx: bytes in tiles, tiles
   constexpr unsigned kYmm = 3u << 1, kZmm = 7u << 5, kTiles = 3u << 17;       // XCR0
   unsigned a = 0, b = 0, c = 0, d = 0, saved = 0, high = 0;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !all(c, kFma | kOsXsave | kF16c)) return Tier::kPortable;
   __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
   if (!all(saved, kYmm) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all(b, kAvx2 | kBmi2)) return Tier::kPortable;
   if (!all(saved, kZmm) || !all(b, kAvx512)) return Tier::kAvx2;
-  if (!amx_wanted || !all(saved, kTiles) || !all(d, kTile) || a < 1) return Tier::kAvx512;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !all(a, kBf16)) return Tier::kAvx512;
+  if (!amx_wanted || !all(saved, kTiles) || !all(d, kTile)) return Tier::kAvx512;
   return may_use_tiles() ? Tier::kAmx : Tier::kAvx512;
 #else
   (void)amx_wanted;

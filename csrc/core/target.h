@@ -14,7 +14,7 @@ enum class Tier : uint8_t {
   kPortable = 0,  // any CPU the library was built for (SSE2 on x86-64, NEON on aarch64)
   kAvx2 = 1,      // x86-64-v3: AVX2, FMA, F16C
   kAvx512 = 2,    // x86-64-v4: AVX-512 F, BW, CD, DQ, VL
-  kAmx = 3,       // and AVX512_BF16, AMX-TILE, AMX-BF16: Sapphire Rapids and later
+  kAmx = 3,       // and AMX-TILE, AMX-INT8: Sapphire Rapids and later
 };
 
 struct Target {

@@ -32,7 +32,7 @@ _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _ISA = {
     "avx2": ("avx2", "fma", "f16c"),
     "avx512": _AVX512,
-    "amx": (*_AVX512, "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"),
+    "amx": (*_AVX512, "amx_tile", "amx_int8"),
 }
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.compare import accepting, check, each_wide_tier, run_kernel
-from tests.kernels.harness import TIERS, Node
+from tests.kernels.compare import accepting, check, each_wide_tier
+from tests.kernels.harness import Node
 
 
 def draw(*shape, seed=0):
@@ -121,30 +121,3 @@ def test_large_scores(tier):
 def test_windows_and_present_outputs_are_left_to_the_reference(tier):
     assert not accepting(packed(1, 1, 1, 8, 8, 8, left_window_size=2), tier)
     assert not accepting(packed(1, 1, 1, 8, 8, 8), tier, outputs=3)
-
-
-@pytest.mark.skipif("amx" not in TIERS, reason="this CPU has no tiles")
-@pytest.mark.parametrize("heads", [1, 2, 7])
-@pytest.mark.parametrize("causal", [0, 1])
-def test_tiles_give_the_same_bits_whoever_shares_the_work(heads, causal):
-    node = packed(1, heads, heads, 330, 520, 64, is_causal=causal)
-    assert "f32_attention_amx" in accepting(node, "amx")
-    one, _ = run_kernel(node, "f32_attention_amx", "amx")
-    for threads in (2, 3):
-        more, _ = run_kernel(node, "f32_attention_amx", "amx", threads=threads)
-        np.testing.assert_array_equal(one[0], more[0])
-
-
-@pytest.mark.skipif("amx" not in TIERS, reason="this CPU has no tiles")
-def test_tiles_are_as_exact_as_multiply_adds():
-    node = packed(1, 4, 4, 128, 128, 64)
-    q, k, v = (
-        x.reshape(128, 4, 64).transpose(1, 0, 2).astype(np.float64) for x in node.inputs if x is not None
-    )
-    weights = np.exp(q @ k.transpose(0, 2, 1) / 8)
-    exact = (weights @ v / weights.sum(-1, keepdims=True)).transpose(1, 0, 2).reshape(1, 128, 256)
-    errors = {}
-    for kernel in ("f32_attention", "f32_attention_amx"):
-        got, _ = run_kernel(node, kernel, "amx")
-        errors[kernel] = np.abs(got[0] - exact).max()
-    assert errors["f32_attention_amx"] < 2 * errors["f32_attention"]

@@ -181,7 +181,8 @@ def check(made: Node, tier: str, threads: int = 1, target: dict[str, int] | None
     for act_in, act_out in ((block, block), (0, block), (block, 0), (0, 0)):
         for kernel in kernels(made, tier, act_in, act_out, like_out=(3,)):
             y, _ = run(made, kernel, tier, act_in, act_out, like_out=(3,), threads=threads, target=target)
-            assert_close(y, expected, depth)
+            # Slices of transformed numbers round three times as much.
+            assert_close(y, expected, depth * (9 if "winograd_amx" in kernel else 1))
             found += 1
     return found
 
@@ -243,9 +244,6 @@ def test_conv_threads_change_no_bit(shape: str, tier: str) -> None:
             for threads in (2, 3):
                 many, _ = run(made, kernel, tier, act_in, act_out, threads=threads)
                 assert np.array_equal(one, many)
-
-
-FIRST_LAYERS = [shape for shape in SHAPES if shape.startswith("first layer")]
 
 
 @pytest.mark.parametrize("tier", TIERS)

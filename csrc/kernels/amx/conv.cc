@@ -6,15 +6,17 @@
 // steps for every tap: a plane for each remainder of the position by the stride, its rows `pitch` apart. Output pixels
 // are counted along those rows, across their ends: where a row is longer than the output's, the sums of the
 // positions in between are left out at the end. Rows share their zeros at the borders.
+#include "kernels/amx/bands.h"
 #include "kernels/amx/finish.h"
-#include "kernels/amx/slices.h"
-#include "kernels/amx/tile.h"
 #include "kernels/conv/direct.h"
 #include "kernels/gemm/partition.h"
 
 namespace pyneo {
 namespace PN_TIER {
 namespace {
+
+constexpr int64_t kMaxRows = 512;  // most positions of a band
+constexpr int kMaxTaps = 64;
 
 struct State {
   Geometry g;
@@ -72,7 +74,7 @@ PN_COLD void plan(const KernelQuery& q, State* s) {
   Band one{0, 1, 0, g.out_h == 1 ? 1 : g.out_w, 0, 0, 0, 0, 0};
   lay_out(*s, &one);
   const int64_t unit = (g.out_h == 1 ? 1 : one.pitch) * kRowBytes * kSlices * s->steps * s->phases_h * s->phases_w;
-  const int64_t least = g.out_h == 1 ? 4 * kPairRows : max64(s->extra_h, ceil_div(2 * kPairRows, one.pitch));
+  const int64_t least = g.out_h == 1 ? 8 * kTileRows : max64(s->extra_h, ceil_div(4 * int64_t{kTileRows}, one.pitch));
   const int64_t most = g.out_h == 1 ? kMaxRows : max64(1, kMaxRows / one.pitch);
   s->band = min64(max64(q.target->l2_bytes / 2 / unit - (g.out_h == 1 ? s->extra_w : s->extra_h), least), most);
   s->band = ceil_div(s->units, ceil_div(s->units, s->band));
@@ -170,17 +172,13 @@ void for_row(const State& s, const Band& b, const float* x, int64_t step, int64_
   }
 }
 
-// Channels of vector v of a step that exist.
-int live_of(const State& s, int64_t step, int64_t v) {
-  return static_cast<int>(max64(0, min64(s.g.channels - step * kSliceDepth - v * kVec, kVec)));
-}
-
 int32_t scan_row(const State& s, const Band& b, const float* x, int64_t step, int64_t r) {
   const Geometry& g = s.g;
   int32_t most = 0;
   for_row(s, b, x, step, r, nullptr, [&](const float* at, char*, int64_t from, int64_t until) {
-    for (int64_t v = 0; v < 4 && until > from && live_of(s, step, v) > 0; ++v) {
-      const int32_t m = largest_of(at + v * g.in_h * g.in_w * kVec, until - from, g.stride_w * kVec, live_of(s, step, v));
+    const int64_t left = g.channels - step * kSliceDepth;
+    for (int64_t v = 0; v < 4 && until > from && left > v * kVec; ++v) {
+      const int32_t m = largest_of(at + v * g.in_h * g.in_w * kVec, until - from, g.stride_w * kVec, left - v * kVec);
       most = m > most ? m : most;
     }
   });
@@ -189,16 +187,14 @@ int32_t scan_row(const State& s, const Band& b, const float* x, int64_t step, in
 
 void slice_row_of(const State& s, const Band& b, const float* x, int64_t step, int64_t r, float scale, char* to) {
   const Geometry& g = s.g;
-  const int64_t width = b.cols + s.extra_w;
-  Quads quads{nullptr, g.in_h * g.in_w * kVec, g.stride_w * kVec, {}};
-  for (int64_t v = 0; v < 4; ++v) quads.live[v] = live_of(s, step, v);
+  const int64_t width = b.cols + s.extra_w, plane = g.in_h * g.in_w * kVec;
   for_row(s, b, x, step, r, to, [&](const float* at, char* row, int64_t from, int64_t until) {
     for (int p = 0; p < kSlices; ++p) {
       __builtin_memset(row + p * b.slice, 0, static_cast<size_t>(from * kRowBytes));
       __builtin_memset(row + p * b.slice + until * kRowBytes, 0, static_cast<size_t>((width - until) * kRowBytes));
     }
-    quads.x = at;
-    if (until > from) slice_rows(quads, until - from, scale, row + from * kRowBytes, b.slice);
+    const Rows rows{at, g.stride_w * kVec, plane, g.channels - step * kSliceDepth};
+    if (until > from) slice_rows(rows, until - from, 0, &scale, 0, row + from * kRowBytes, b.slice);
   });
 }
 
@@ -236,7 +232,7 @@ struct Store {
   }
 };
 
-// Panels [p0, p1) of the positions [first, last) of a band; first is a multiple of 32.
+// Panels [p0, p1) of the positions [first, last) of a band; first is a multiple of 16.
 void multiply(const State& s, const Band& b, const char* a, const Operands& o, int64_t first, int64_t last, int64_t p0,
               int64_t p1) {
   const Geometry& g = s.g;
@@ -266,6 +262,7 @@ void multiply(const State& s, const Band& b, const char* a, const Operands& o, i
   job.bias = o.bias;
   job.finish = Store::run;
   job.self = &store;
+  const TileScope tiles;
   run_slices(job);
 }
 
@@ -301,7 +298,7 @@ struct Images {
     if (from == 0) *const_cast<float*>(from_in(j.s, a)) = scale.from;
     for (; from < to; ++from) slice_row_of(j.s, b, j.image(part), from / rows, from % rows, scale.to, a);
   }
-  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char*) {
+  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a) {
     const Images& j = of(self);
     const int64_t image = part / j.bands, group = image % j.s.g.groups;
     const Operands o{j.all.w + group * group_bytes(j.s), j.all.bias != nullptr ? j.all.bias + group * j.s.g.filters : nullptr,

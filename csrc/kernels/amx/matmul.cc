@@ -4,9 +4,8 @@
 //
 // Rows of A in bands, and k in chunks whose slices stay in L2; every panel of B passes once for each band. Sums wait in
 // y from one chunk to the next.
+#include "kernels/amx/bands.h"
 #include "kernels/amx/finish.h"
-#include "kernels/amx/slices.h"
-#include "kernels/amx/tile.h"
 #include "kernels/gemm/constant.h"
 
 namespace pyneo {
@@ -128,19 +127,14 @@ Part part_at(const State& s, const Operands& o, int64_t i) {
 
 // Slices of rows [r0, r1) of a part.
 void slice_part(const Part& p, int64_t r0, int64_t r1, char* a) {
-  const int64_t k = p.s.p.k, slice = slice_bytes(p.s), k0 = p.step * kSliceDepth, n = min64(p.steps * kSliceDepth, k - k0);
+  const int64_t k = p.s.p.k, slice = slice_bytes(p.s), k0 = p.step * kSliceDepth;
   float* const from = reinterpret_cast<float*>(a + slice * kSlices * chunk_steps(p.s));
-  for (; r0 < r1; ++r0) {
-    const float* x = p.o.a + (p.row + r0) * k + k0;
-    const int64_t whole = n / kVec;
-    const int32_t most = largest_of(x, whole, kVec, kVec), tail = largest_of(x + whole * kVec, 1, 0, n % kVec);
-    const Scale scale = scale_of(most > tail ? most : tail);
-    from[r0] = scale.from;
-    for (int64_t i = 0; i < p.steps; ++i) {
-      Quads quads{x + i * kSliceDepth, kVec, k, {}};
-      for (int64_t v = 0; v < 4; ++v) quads.live[v] = static_cast<int>(max64(0, min64(kVec, n - i * kSliceDepth - v * kVec)));
-      slice_rows(quads, 1, scale.to, a + i * kSlices * slice + r0 * kRowBytes, slice);
-    }
+  for (; r0 < r1; r0 += kTileRows) {
+    const Rows rows{p.o.a + (p.row + r0) * k + k0, k, kVec, min64(p.steps * kSliceDepth, k - k0)};
+    const int64_t n = min64(r1 - r0, kTileRows);
+    float to[kTileRows];
+    scale_rows(rows, n, to, from + r0);
+    for (int64_t i = 0; i < p.steps; ++i) slice_rows(rows, n, i, to, 1, a + i * kSlices * slice + r0 * kRowBytes, slice);
   }
 }
 
@@ -171,6 +165,7 @@ void multiply(Part p, const char* a, int64_t r0, int64_t r1, int64_t p0, int64_t
   job.bias_step = s.p.one_bias ? 0 : 1;
   job.finish = Part::put;
   job.self = &p;
+  const TileScope tiles;
   run_slices(job);
 }
 
@@ -191,7 +186,7 @@ struct Parts {
     const Part p = at(self, part);
     slice_part(p, from * kTileRows, min64(to * kTileRows, p.rows), a);
   }
-  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a, char*) {
+  static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a) {
     multiply(at(self, part), a, r0, r1, p0, p1);
   }
 };

@@ -3,11 +3,11 @@
 
 #include <immintrin.h>
 
-#include "kernels/amx/tile.h"
-
 namespace pyneo {
 namespace PN_TIER {
 namespace {
+
+PN_INLINE __mmask16 first_of(int64_t n) { return static_cast<__mmask16>(n >= kVec ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
 // 64 numbers as a row of each slice. Low to high, the bytes of a rounded number become digits from -128 to 127 when
 // each is moved by 128, with a carry into the next, and moved back without one.
@@ -66,6 +66,7 @@ struct alignas(64) Config {
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
+static_assert(sizeof(Config) == 64, "as the instruction reads it");
 
 }  // namespace
 
@@ -119,19 +120,31 @@ bool even_columns(int64_t depth, int64_t numbers, int64_t columns, ElementAt at,
   return uneven * 16 <= columns;
 }
 
-void slice_rows(const Quads& q, int64_t n, float scale, char* to, int64_t slice) {
-  const float* x = q.x;
+void slice_rows(const Rows& rows, int64_t n, int64_t step, const float* to, int64_t to_step, char* out, int64_t slice) {
+  const float* x = rows.x + step * 4 * rows.vec;
   __mmask16 live[4];
-  for (int v = 0; v < 4; ++v) live[v] = static_cast<__mmask16>((1u << q.live[v]) - 1);
-  for (; n > 0; --n, x += q.step, to += kRowBytes) {
+  for (int64_t i = 0; i < 4; ++i) live[i] = first_of(rows.numbers - step * kSliceDepth - i * kVec);
+  for (; n > 0; --n, x += rows.row, to += to_step, out += kRowBytes) {
     VF v[4];
-    PN_UNROLL for (int i = 0; i < 4; ++i) v[i] = reinterpret_cast<VF>(_mm512_maskz_loadu_ps(live[i], x + i * q.vec));
-    slice_row(v, scale, to, slice);
+    PN_UNROLL for (int i = 0; i < 4; ++i) v[i] = reinterpret_cast<VF>(_mm512_maskz_loadu_ps(live[i], x + i * rows.vec));
+    slice_row(v, *to, out, slice);
+  }
+}
+
+void scale_rows(const Rows& rows, int64_t n, float* to, float* from) {
+  const int64_t whole = rows.numbers / kVec, tail = rows.numbers % kVec;
+  const float* x = rows.x;
+  for (int64_t i = 0; i < n; ++i, x += rows.row) {
+    int32_t most = largest_of(x, whole, rows.vec, kVec);
+    if (tail > 0) most = static_cast<int32_t>(max64(most, largest_of(x + whole * rows.vec, 1, 0, tail)));
+    const Scale scale = scale_of(most);
+    to[i] = scale.to;
+    from[i] = scale.from;
   }
 }
 
 int32_t largest_of(const float* x, int64_t n, int64_t step, int64_t live) {
-  const auto mask = static_cast<__mmask16>((1u << live) - 1);
+  const __mmask16 mask = first_of(live);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i m[4] = {};
   const auto take = [&](int i) __attribute__((always_inline)) {
@@ -149,10 +162,15 @@ int32_t largest_of(const float* x, int64_t n, int64_t step, int64_t live) {
   return most;
 }
 
-void run_slices(const SliceJob& j) {
+TileScope::TileScope() {
   const Config config;
+  // All of it is stored: GCC takes the instruction to read 8 bytes.
   asm volatile("" : : "r"(&config) : "memory");
   _tile_loadconfig(&config);
+}
+TileScope::~TileScope() { _tile_release(); }
+
+void run_slices(const SliceJob& j) {
   const int64_t depth = j.steps * j.taps, tiles = ceil_div(j.rows, int64_t{kTileRows}), block = kSlices * kSliceBytes;
   const float* const b_from = reinterpret_cast<const float*>(j.b + round_up(j.columns, kVec) / kVec * j.b_depth * block);
   alignas(64) char sums[2][kSlices * kSliceBytes];
@@ -166,8 +184,8 @@ void run_slices(const SliceJob& j) {
     }
     const char* const panel = j.b + (p * j.b_depth + j.b_first) * block;
     // The next panel comes into L2 meanwhile, in equal shares of all steps.
-    const char* ahead = j.b + ((p + 1) * j.b_depth + j.b_first) * block;
-    const int64_t lines = p + 1 < j.p1 ? ceil_div(block / kRowBytes, tiles) : 0;
+    const char* ahead = p + 1 < j.p1 ? j.b + ((p + 1) * j.b_depth + j.b_first) * block : j.then;
+    const int64_t lines = ahead != nullptr ? ceil_div(block / kRowBytes, tiles) : 0;
     for (int64_t t = 0; t < tiles; ++t, ++done) {
       const char *a = j.a + t * kTileRows * kRowBytes, *b = panel;
       asm volatile("" ::: "memory");  // GCC takes loads of tiles for no access to memory
@@ -219,7 +237,6 @@ void run_slices(const SliceJob& j) {
     }
   }
   ready.rest(j);
-  _tile_release();
 }
 
 }  // namespace PN_TIER

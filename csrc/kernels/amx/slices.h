@@ -21,10 +21,14 @@
 namespace pyneo {
 namespace PN_TIER {
 
-constexpr int kSlices = 3;
+constexpr int kSlices = 3, kTileRows = 16;
+constexpr int64_t kRowBytes = 64;                         // of a tile
 constexpr int64_t kSliceDepth = 64;                       // values of k in a row of a tile
-constexpr int64_t kSliceBytes = 1024;                     // of a tile
+constexpr int64_t kSliceBytes = kTileRows * kRowBytes;    // of a tile
 constexpr int64_t kMostDepth = 32768;                     // of a reduction: sums of 3 x 2^14 stay within int32
+
+constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Of 64 values, four vectors of 16: where in 4 bytes those of vector v lie, which slice_rows leaves in this order.
 constexpr int64_t byte_of(int64_t v) { return v == 1 ? 2 : v == 2 ? 1 : v; }
@@ -60,16 +64,27 @@ void slice_columns(int64_t depth, int64_t columns, ElementAt at, const void* sel
 // mean is 1/48 of it or more in 15 of 16.
 bool even_columns(int64_t depth, int64_t numbers, int64_t columns, ElementAt at, const void* self);
 
-// n rows of slices of 64 values: row i is 4 vectors from x + i * step on, `vec` floats apart, live[v] numbers of each.
-struct Quads {
+// Rows `row` floats apart, of `numbers` each: vectors of them `vec` floats apart.
+struct Rows {
   const float* x;
-  int64_t vec, step;
-  int live[4];
+  int64_t row, vec, numbers;
 };
-void slice_rows(const Quads& q, int64_t n, float scale, char* to, int64_t slice);
+// The scales of n rows.
+void scale_rows(const Rows& rows, int64_t n, float* to, float* from);
+// 64 numbers, of step `step`, of n rows, times to[i * to_step] in slices.
+void slice_rows(const Rows& rows, int64_t n, int64_t step, const float* to, int64_t to_step, char* out, int64_t slice);
 // The bits of the largest magnitude in n vectors, `step` floats apart, of which the first `live` numbers count. As integers
 // they have the order of the magnitudes, with NaN above all.
 int32_t largest_of(const float* x, int64_t n, int64_t step, int64_t live);
+
+// Configures the tiles of this thread while it lives.
+class TileScope {
+ public:
+  TileScope();
+  ~TileScope();
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+};
 
 // Rows [0, rows) of A by panels [p0, p1), of 16 columns each, of B. Steps in bytes.
 struct SliceJob {
@@ -83,6 +98,7 @@ struct SliceJob {
   const char* b;                // in slices, whole
   int64_t b_depth, b_first;     // steps x taps of it, and which of them is the job's first
   int64_t columns, p0, p1;
+  const char* then = nullptr;   // what will be wanted behind B: a panel's bytes from here on come into L2
   const float* bias;            // [columns] or nullptr
   float bias_scale = 1;
   int64_t bias_step = 1;        // 0: one number for all columns
@@ -90,7 +106,7 @@ struct SliceJob {
   void (*finish)(const void* self, int64_t vec, int64_t at, float* sums);
   const void* self;
 };
-void run_slices(const SliceJob& job);
+void run_slices(const SliceJob& job);  // within a TileScope
 
 // Microseconds of `tiles` tiles of rows by `columns`, in the measure of kPeakFlops. A step of a tile takes 170 cycles while the
 // core's other hardware thread rests and 400 while it works, 0.3 and 0.6 of the time of vectors; costs assume mostly the latter.

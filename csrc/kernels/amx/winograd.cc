@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), its products on AMX (tile.h says how).
+// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), its products on AMX (slices.h says how).
 //
-// The input of a block of tiles is transformed, [16 tiles][channel block][36 positions][tile].
-// Then, for each position and two groups of 16 tiles: the input becomes pieces, behind the products
-// of the two groups before, and its products go where the input was. At the end they are
-// transformed into the output. So pieces of the input stay in L1, and all that lies in L2 is
-// written there once. Weights are stored as pieces of their transform, six times the bytes of the
-// plain ones: making them in the run writes as much to L2 as the products read.
-#include <immintrin.h>
-
-#include "kernels/amx/tile.h"
+// The input of a block of tiles is transformed, [16 tiles][channel block][36 positions][tile]. Then, position by position,
+// the input is cut into slices, a tile's channels with a scale of their own, and its products go where the input was. At the end
+// they are transformed into the output. So all that lies in L2 is written there once, and weights pass once for each block.
+#include "kernels/amx/slices.h"
 #include "kernels/winograd/transforms.h"
 
 namespace pyneo {
@@ -20,18 +15,18 @@ namespace {
 using namespace winograd;  // NOLINT: this file is about nothing else
 
 constexpr int kOut = 4, kPositions = (kOut + 2) * (kOut + 2);
-constexpr int64_t kBox = kPositions * kStep, kBoxBytes = kBox * 4;
+constexpr int64_t kBox = kPositions * kStep;
 
-
-int64_t steps(const Geometry& g) { return ceil_div(g.channels, kDepth); }
-// Bytes of a position's weights, in pieces: [panel][step][piece][vector][channel %
-// 16][filter][channel / 16].
-int64_t panel_bytes(const Geometry& g) { return steps(g) * 6 * kTileBytes; }
-int64_t position_bytes(const Geometry& g) { return g.panels() * panel_bytes(g); }
+int64_t steps(const Geometry& g) { return ceil_div(g.channels, kSliceDepth); }
+int64_t position_bytes(const Geometry& g) { return sliced_bytes(steps(g), g.filters); }
 // Boxes of a group of tiles: of its input, then of its products.
-int64_t boxes(const Geometry& g) { return 2 * (steps(g) > g.panels() ? steps(g) : g.panels()); }
+int64_t boxes(const Geometry& g) { return max64(g.blocks(), ceil_div(g.filters, kVec)); }
+// Slices of one position of so many groups.
+int64_t slice_bytes(int64_t groups) { return groups * kSliceBytes; }
 
-PN_COLD bool accepts_planes(const KernelQuery& q) { return q.in[0]->shape.rank < 5 && accepts(q); }
+PN_COLD bool accepts_planes(const KernelQuery& q) {
+  return q.in[0]->shape.rank < 5 && accepts(q) && q.in[0]->shape[1] <= kMostDepth;
+}
 
 int64_t packed_bytes(const KernelQuery& q) {
   Geometry g;
@@ -39,194 +34,103 @@ int64_t packed_bytes(const KernelQuery& q) {
   return g.groups * kPositions * position_bytes(g);
 }
 
+// One position of a group's transformed weights.
+struct Filters {
+  const Geometry& g;
+  const float* w;
+  double rows[kOut + 2][3];  // of G
+  int position;
+
+  explicit Filters(const Geometry& geometry, const float* plain) : g(geometry), w(plain), position(0) {
+    for (int k = 0; k < 3; ++k) {
+      const double unit[3] = {k == 0 ? 1.0 : 0.0, k == 1 ? 1.0 : 0.0, k == 2 ? 1.0 : 0.0};
+      double u[kOut + 2];
+      filter_1d(kOut, unit, u);
+      for (int i = 0; i < kOut + 2; ++i) rows[i][k] = u[i];
+    }
+  }
+  static float at(const void* self, int64_t c, int64_t f) {
+    const Filters& m = *static_cast<const Filters*>(self);
+    const int64_t own = m.g.channels / m.g.merged, own_filters = m.g.filters / m.g.merged;
+    if (c >= m.g.channels || f / own_filters != c / own) return 0;
+    const float* taps = m.w + (f * own + c % own) * kTaps;
+    const double *down = m.rows[m.position / (kOut + 2)], *across = m.rows[m.position % (kOut + 2)];
+    double sum = 0;
+    for (int i = 0; i < kTaps; ++i) sum += down[i / 3] * across[i % 3] * static_cast<double>(taps[i]);
+    return static_cast<float>(sum);
+  }
+};
+
 // [group][position]
 PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   Geometry g;
   read_geometry(q, &g);
-  const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged,
-                size = position_bytes(g) / 2;
-  const float* w = static_cast<const float*>(plain);
-  uint16_t* to = static_cast<uint16_t*>(packed);
-  for (int64_t n = 0; n < g.groups; ++n, to += kPositions * size) {
-    for (int64_t f = 0; f < g.filters; ++f) {
-      for (int64_t c = f / own_filters * own, end = c + own; c < end; ++c, w += kTaps) {
-        float u[kPositions];
-        transform_filter(kOut, w, u);
-        uint16_t* at = to + f / kPanel * panel_bytes(g) / 2 + c / kDepth * 3 * kTileBytes +
-                       f / kVec % 2 * kTileBytes / 2 + c % kVec * kDepth + f % kVec * 2 +
-                       c / kVec % 2;
-        for (int i = 0; i < kPositions; ++i, at += size) {
-          for (int piece = 0; piece < 3; ++piece) {
-            uint32_t bits;
-            __builtin_memcpy(&bits, u + i, 4);
-            at[piece * kTileBytes] = static_cast<uint16_t>(bits >> 16);
-            bits &= 0xffff0000u;
-            float high;
-            __builtin_memcpy(&high, &bits, 4);
-            u[i] -= high;
-          }
-        }
+  Filters filters(g, static_cast<const float*>(plain));
+  char* to = static_cast<char*>(packed);
+  for (int64_t n = 0; n < g.groups; ++n, filters.w += g.filters * (g.channels / g.merged) * kTaps) {
+    for (filters.position = 0; filters.position < kPositions; ++filters.position, to += position_bytes(g)) {
+      slice_columns(steps(g), g.filters, Filters::at, &filters, to);
+    }
+  }
+}
+
+// Where sums of a position go.
+struct Sums {
+  float* v;
+  int64_t group;
+
+  static void put(const void* self, int64_t panel, int64_t at, float* sums) {
+    const Sums& s = *static_cast<const Sums*>(self);
+    float* const to = s.v + at / kTileRows * s.group + panel * kBox;
+    for (int i = 0; i < kTileRows * kVec; i += kVec) store(to + i, load(sums + i));
+  }
+};
+
+void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, char* scratch) {
+  const Geometry& g = s.g;
+  const int64_t n = t1 - t0, groups = ceil_div(n, int64_t{kTileRows}), group = boxes(g) * kBox;
+  float* const v = reinterpret_cast<float*>(scratch);
+  float* const from = v + groups * group;
+  char* const a = reinterpret_cast<char*>(from + groups * kTileRows);
+  for (int64_t t = t0; t < t1; ++t) {
+    float* const to = v + (t - t0) / kTileRows * group + (t - t0) % kTileRows * kVec;
+    for (int64_t block = 0; block < g.blocks(); ++block) transform_tile<kOut>(s, o.x, block, t, to + block * kBox);
+  }
+  const int32_t offset = 0;
+  Sums sums{v, group};
+  SliceJob job;
+  job.a = a;
+  job.a_slice = slice_bytes(groups);
+  job.a_step = kSlices * job.a_slice;
+  job.steps = steps(g);
+  job.taps = 1;
+  job.offsets = &offset;
+  job.rows = n;
+  job.a_from = from;
+  job.a_from_step = 1;
+  job.b = reinterpret_cast<const char*>(o.w);
+  job.b_depth = job.steps;
+  job.b_first = 0;
+  job.columns = g.filters;
+  job.p0 = p0 * (kPanel / kVec);
+  job.p1 = min64(p1 * (kPanel / kVec), ceil_div(g.filters, kVec));
+  job.bias = nullptr;
+  job.finish = Sums::put;
+  job.self = &sums;
+  const TileScope tiles;
+  for (int i = 0; i < kPositions; ++i, job.b += position_bytes(g), sums.v += kStep) {
+    for (int64_t k = 0; k < groups; ++k) {
+      const Rows rows{sums.v + k * group, kVec, kBox, g.channels};
+      const int64_t live = min64(n - k * kTileRows, kTileRows);
+      float to[kTileRows];
+      scale_rows(rows, live, to, from + k * kTileRows);
+      for (int64_t step = 0; step < job.steps; ++step) {
+        slice_rows(rows, live, step, to, 1, a + step * job.a_step + k * kSliceBytes, job.a_slice);
       }
     }
-  }
-}
-
-// What the next products want, a little of it behind each product of now: rows of the input become
-// pieces, lines of the weights come from memory. Vector units have time for it, but for no more
-// than what fits into the queue of instructions while those of the tiles wait: 64 of them behind
-// four products are hidden, 256 behind sixteen are not.
-class Ahead {
- public:
-  // 32 channels `steps` times of up to two groups of tiles, the first at v and `group` floats
-  // apart.
-  void rows(const float* v, int64_t group, int64_t tiles, int64_t steps, char* to,
-            int64_t products) {
-    v_ = v;
-    group_ = group;
-    tiles_ = tiles;
-    run_ = 0;
-    end_ = steps * 2;
-    pieces_ = to;
-    each_ = ceil_div(tiles * steps, products);
-  }
-  void lines(const char* from, int64_t bytes, int64_t products) {
-    fetch_ = from;
-    lines_ = ceil_div(bytes, kRowBytes * products);
-  }
-  // Behind each product.
-  __attribute__((always_inline)) void step() { work(each_); }
-  void rest() {
-    lines_ = 0;
-    work(int64_t{1} << 60);
-  }
-
- private:
-  __attribute__((noinline)) void work(int64_t n) {
-    for (int64_t i = 0; i < lines_; ++i, fetch_ += kRowBytes) __builtin_prefetch(fetch_, 0, 2);
-    for (;;) {
-      const int64_t now = min64(n, left_);
-      for (int64_t i = 0; i < now; ++i, x_ += kVec, to_ += kRowBytes)
-        split<3>(load(x_), load(x_ + kBox), to_, 2 * kTileBytes);
-      left_ -= now;
-      n -= now;
-      if (n == 0 || run_ == end_) return;
-      const int64_t i = run_ % 2, k = run_ / 2;
-      ++run_;
-      x_ = v_ + i * group_ + 2 * k * kBox;
-      to_ = pieces_ + (k * 6 + i) * kTileBytes;
-      left_ = min64(tiles_ - i * kTileRows, kTileRows);
-      if (left_ < 0) left_ = 0;
-    }
-  }
-  const float *v_, *x_ = nullptr;
-  char *pieces_, *to_ = nullptr;
-  const char* fetch_ = nullptr;
-  int64_t group_, tiles_, run_, end_, left_ = 0, each_, lines_ = 0;
-};
-
-struct Product {
-  const char *a, *b;
-  int64_t steps;
-  char* m;         // sums
-  int64_t m_tile;  // bytes from one tile's to the next
-};
-
-// Sums in tiles 0 to 3, A in 4 and 5, B in 6 and 7.
-template <int kTiles>
-void multiply(const Product& j, Ahead* next) {
-  // What was stored stays in front of the loads, which GCC takes for no access to memory.
-  asm volatile("" ::: "memory");
-  _tile_zero(0);
-  _tile_zero(1);
-  if (kTiles == 2) _tile_zero(2);
-  if (kTiles == 2) _tile_zero(3);
-  const char *a = j.a, *b = j.b;
-  const auto load_a = [&](int piece) __attribute__((always_inline)) {
-    const char* at = a + piece * 2 * kTileBytes;
-    _tile_loadd(4, at, kRowBytes);
-    if (kTiles == 2) _tile_loadd(5, at + kTileBytes, kRowBytes);
-  };
-  const auto load_b = [&](int piece) __attribute__((always_inline)) {
-    const char* at = b + piece * 2 * kTileBytes;
-    _tile_loadd(6, at, kRowBytes);
-    _tile_loadd(7, at + kTileBytes, kRowBytes);
-  };
-  const auto products = [&]() __attribute__((always_inline)) {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    if (kTiles == 2) _tile_dpbf16ps(2, 5, 6);
-    if (kTiles == 2) _tile_dpbf16ps(3, 5, 7);
-    next->step();
-  };
-  for (int64_t k = 0; k < j.steps; ++k, a += 6 * kTileBytes, b += 6 * kTileBytes) {
-    load_a(2);
-    load_b(0);
-    products();
-    load_a(1);
-    products();
-    load_b(1);
-    products();
-    load_a(0);
-    products();
-    load_b(0);
-    products();
-    load_b(2);
-    products();
-  }
-  _tile_stored(0, j.m, kRowBytes);
-  _tile_stored(1, j.m + kBoxBytes, kRowBytes);
-  if (kTiles == 2) _tile_stored(2, j.m + j.m_tile, kRowBytes);
-  if (kTiles == 2) _tile_stored(3, j.m + j.m_tile + kBoxBytes, kRowBytes);
-  asm volatile("" ::: "memory");
-}
-
-void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1,
-               char* scratch) {
-  const Geometry& g = s.g;
-  const int64_t n = t1 - t0, groups = ceil_div(n, int64_t{kTileRows}), group = boxes(g) * kBox,
-                depth = steps(g);
-  float* const v = reinterpret_cast<float*>(scratch);
-  const int64_t a_bytes = depth * 6 * kTileBytes;
-  char* const a = scratch + groups * boxes(g) * kBoxBytes;
-  for (int64_t t = t0; t < t1; ++t) {
-    float* to = v + (t - t0) / kTileRows * group + (t - t0) % kTileRows * kVec;
-    for (int64_t block = 0; block < 2 * depth; ++block, to += kBox) {
-      const int64_t left = g.channels - block * kVec;
-      if (left > 0) transform_tile<kOut>(s, o.x, block, t, to);
-      if (left >= kVec) continue;
-      for (int p = 0; p < kPositions; ++p)
-        store(to + p * kStep, left > 0 ? load_n(to + p * kStep, static_cast<int>(left)) : VF{});
-    }
-  }
-  // A job is a pair of groups of tiles, of one position.
-  const int64_t pairs = ceil_div(groups, int64_t{2}), jobs = kPositions * pairs, panels = p1 - p0,
-                products = panels * depth * 6;
-  const char* const w = reinterpret_cast<const char*>(o.w) + p0 * panel_bytes(g);
-  Ahead next;
-  const auto rows = [&](int64_t i) {
-    const int64_t first = i % pairs * 2;
-    next.rows(v + i / pairs * kStep + first * group, group,
-              i < jobs ? min64(n - first * kTileRows, kPairRows) : 0, depth, a + i % 2 * a_bytes,
-              products);
-  };
-  rows(0);
-  next.rest();
-  const TileScope tiles(kTileRows);
-  for (int64_t i = 0; i < jobs; ++i) {
-    const int64_t position = i / pairs, first = i % pairs * 2,
-                  share = panels * panel_bytes(g) / pairs;
-    rows(i + 1);
-    // Part by part the weights of the next position.
-    next.lines(w + (position + 1) * position_bytes(g) + i % pairs * share,
-               position + 1 < kPositions ? share : 0, products);
-    for (int64_t p = 0; p < panels; ++p) {
-      const Product j{
-          a + i % 2 * a_bytes, w + position * position_bytes(g) + p * panel_bytes(g), depth,
-          reinterpret_cast<char*>(v + first * group + (p0 + p) * 2 * kBox + position * kStep),
-          group * 4};
-      groups - first > 1 ? multiply<2>(j, &next) : multiply<1>(j, &next);
-    }
-    next.rest();
+    const int64_t panel = job.b_depth * kSlices * kSliceBytes;
+    job.then = i + 1 < kPositions ? job.b + position_bytes(g) + job.p0 * panel : nullptr;
+    run_slices(job);
   }
   for (int64_t filter = p0 * kPanel; filter < min64(p1 * kPanel, g.filters); filter += kVec) {
     for (int64_t i = 0; i < groups; ++i) {
@@ -236,17 +140,20 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   }
 }
 
+int64_t block_bytes(const State& s, int64_t groups) {
+  return groups * (boxes(s.g) * kBox * 4 + kTileRows * 4 + slice_bytes(1) * kSlices * steps(s.g));
+}
+
 PN_COLD void plan_all(const KernelQuery& q, State* s) {
-  plan(q, kOut, kPairRows, s);
+  plan(q, kOut, kTileRows, s);
   s->group_weights = kPositions * position_bytes(s->g) / 4;
-  plan_block(q.target->l2_bytes * 10 / 16, 2 * boxes(s->g) * kBoxBytes, s);
+  plan_block(q.target->l2_bytes * 10 / 16, block_bytes(*s, 1), s);
 }
 
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   plan_all(q, &s);
-  const int64_t groups = ceil_div(block_tiles(s), int64_t{kTileRows});
-  return groups * boxes(s.g) * kBoxBytes + 2 * steps(s.g) * 6 * kTileBytes;
+  return block_bytes(s, ceil_div(block_tiles(s), int64_t{kTileRows}));
 }
 
 Status prepare(const KernelQuery& q, void* state) {
@@ -255,21 +162,15 @@ Status prepare(const KernelQuery& q, void* state) {
   return Status::kOk;
 }
 
-// Microseconds: products, a single group of tiles at two thirds of two, or the weights' way from
-// memory where that takes longer. As in tile_cost, between those of a core to itself and beside a
-// neighbour, in parts that vectors lose too.
+// Microseconds: products and the slices of their input, or the weights' way from memory where that takes longer.
 PN_COLD float cost(const KernelQuery& q) {
   State s;
   plan_all(q, &s);
-  const auto images = static_cast<double>(s.g.batch * s.g.groups),
-             blocks = static_cast<double>(ceil_div(s.units, s.block));
-  const double pairs =
-      static_cast<double>(s.units) - ((s.tiles - 1) % kPairRows < kTileRows ? 0.33 : 0);
-  const double products = pairs * static_cast<double>(kPositions * s.g.panels()) *
-                          (0.08 + 0.42 * static_cast<double>(steps(s.g)));
-  const double stream = blocks * static_cast<double>(kPositions * position_bytes(s.g)) / 11e3;
-  return static_cast<float>(transform_cost(q, s) +
-                            images * (products > stream ? products : stream));
+  const auto images = static_cast<double>(s.g.batch * s.g.groups), blocks = static_cast<double>(ceil_div(s.units, s.block));
+  const double products = slice_cost(kPositions * s.units, steps(s.g), s.g.filters) +
+                          static_cast<double>(kPositions * s.tiles * steps(s.g)) * 0.03;
+  const double stream = blocks * static_cast<double>(kPositions * position_bytes(s.g)) / 14e3;
+  return static_cast<float>(transform_cost(q, s) + images * (products > stream ? products : stream));
 }
 
 }  // namespace
