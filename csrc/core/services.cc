@@ -95,6 +95,12 @@ struct Query {
     }
     return Status::kOk;
   }
+  // Whether they are, as far as it can be told without the values that are not here.
+  bool is_sound() const {
+    const Status s = check_outputs();
+    if (s != Status::kOk) clear_error();
+    return s == Status::kOk || s == Status::kNeedsValue;
+  }
 };
 
 Target read_target(const pn_target* t) {
@@ -283,7 +289,9 @@ pn_status pn_kernel_list(const pn_node* node, const pn_target* target, pn_kernel
   if (const Status s = check_prepares(t); s != Status::kOk) return to_c(s);
   KernelQuery q = query.kernel_query(&t);
   const KernelDef* kernels[64];
-  const int n = list_kernels(query.op->name, q, kernels, 64);
+  // Kernels rely on what infer checks: none of them for a node whose operands do not fit.
+  const bool sound = query.is_sound();
+  const int n = sound ? list_kernels(query.op->name, q, kernels, 64) : 0;
   const uint32_t room = *count;
   *count = static_cast<uint32_t>(n);
   for (int i = 0; i < n && static_cast<uint32_t>(i) < room; ++i) {
@@ -314,7 +322,8 @@ pn_status pn_kernel_pack(const pn_node* node, const char* kernel, const pn_targe
   const KernelDef* k = find_kernel(kernel, t.tier, t.foreign);
   const KernelQuery q = query.kernel_query(&t, k);
   if (k == nullptr || strcmp(k->op, query.op->name) != 0 || k->packed_input < 0 || !q.has(k->packed_input) ||
-      q.values[k->packed_input] == nullptr || !k->code->accepts(q) || static_cast<uint64_t>(k->code->packed_bytes(q)) != bytes) {
+      q.values[k->packed_input] == nullptr || !query.is_sound() || !k->code->accepts(q) ||
+      static_cast<uint64_t>(k->code->packed_bytes(q)) != bytes) {
     return to_c(fail(Status::kInvalidArgument, "kernel '%s' cannot pack for this %s on tier %s", kernel, node->op,
                      tier_name(t.tier)));
   }

@@ -302,6 +302,15 @@ def test_what_is_absent_at_the_end_of_operands_and_results_keeps_its_place(what:
     check(absent, [{"n": first, "x": f32(2)}], absent if "condition" in what else named)
 
 
+def test_a_branch_that_hands_an_output_of_the_model_through_leaves_it_its_name() -> None:
+    text = """agraph (bool c, float[2] x) => (float[2] a, float[2] y) {
+        a = Neg(x)
+        y = If(c) <then_branch = p () => (float[2] t) { t = Identity(a) },
+                   else_branch = q () => (float[2] e) { e = Exp(a) }>
+    }"""
+    check(model(text), [{"c": np.array(c), "x": f32(2)} for c in (True, False)])
+
+
 def test_a_branch_gets_packed_weights_and_fast_kernels() -> None:
     text, _ = FLOW["if_with_captures"]
     steps = pyneo.compile(model(text)).report().steps
@@ -456,6 +465,14 @@ def test_a_sequence_whose_length_data_decides_is_refused_by_the_names_of_its_nod
 
 
 # --- the plan ---------------------------------------------------------------------------------------------
+
+
+def test_a_sequence_of_too_many_tensors_is_refused_before_it_is_made() -> None:
+    source = model("""agraph (float[100000000] x) => (float[1] y) {
+        one = Constant<value = int64 {1}>() s = SplitToSequence(x, one) y = SequenceAt(s, one)
+    }""")
+    with pytest.raises(pyneo.CompileError, match="the sequence has 100000000 tensors; at most 4096"):
+        pyneo.compile(source)
 
 
 def test_subgraphs_stand_in_the_plan_behind_their_nodes() -> None:

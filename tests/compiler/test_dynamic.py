@@ -194,6 +194,32 @@ def test_columns_are_split_where_data_says() -> None:
     agree(load(source), peer_of(source), feeds)
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_transposed_convolutions_of_images_smaller_than_their_stride(stride: int) -> None:
+    """Some of the outputs' phases are empty then, which must not show in the packed weights."""
+    source = from_text(
+        f"y = ConvTranspose<strides=[{stride}, {stride}]>(x, w)",
+        {"x": ("N", 15, "H", "W")},
+        {"w": f32(15, 4, 2, 2)},
+        ("y",),
+    )
+    model, peer = load(source), peer_of(source)
+    for h, w in ((1, 1), (5, 4), (1, 7), (2, 1)):
+        agree(model, peer, {"x": f32(2, 15, h, w)})
+
+
+def test_no_kernel_is_chosen_for_sizes_that_do_not_fit_the_weights() -> None:
+    """The samples of the channels are not the weights' 20; only that they are the same as those of u is certain."""
+    source = from_text(
+        "a = ConvTranspose(x, w) b = Conv(a, v) c = Reshape(b, shape) d = Conv(u, k) s = ReduceSum(d) y = Add(c, s)",
+        {"x": ("N", "C", "H", "H"), "u": (5, "C", 5, 5)},
+        {"w": f32(20, 8, 5, 5), "v": f32(4, 8, 1, 1), "k": f32(1, 20, 5, 5), "shape": ints(-1, 4, 25)},
+        ("y",),
+    )
+    model, peer = load(source, x=("N", "0<=C<=64", "0<=H<=64", "0<=H<=64"), u=(5, "0<=C<=64", 5, 5)), peer_of(source)
+    agree(model, peer, {"x": f32(3, 20, 1, 1), "u": f32(5, 20, 5, 5)})
+
+
 def test_an_expand_beside_what_was_folded_a_moment_ago() -> None:
     source = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 18]>
         g (float[1, 1, 1] x) => (float[1, 3, 1] y)

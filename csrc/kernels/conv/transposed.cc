@@ -44,7 +44,8 @@ __attribute__((noinline)) Phase phase_at(const Axis& a, int64_t r) {
 
 int64_t phases(const State& s) { return s.g.stride_h * s.g.stride_w; }
 
-// The i-th phase; false if it has no outputs. Filters of the phases lie one behind the other.
+// The i-th phase; false if it has no outputs. Filters of the phases lie one behind the other, those of phases
+// without outputs too: where the image's size is open, it must not decide how the filters are packed.
 struct Part {
   Direct d;
   Phase v, h;
@@ -54,9 +55,11 @@ struct Part {
 __attribute__((noinline)) bool part_at(const State& s, int64_t i, Part* p) {
   p->v = phase_at(rows(s.g), i / s.g.stride_w);
   p->h = phase_at(cols(s.g), i % s.g.stride_w);
-  if (p->v.count == 0 || p->h.count == 0) return false;
   Direct& d = p->d;
   d.g = s.g;
+  d.g.kernel_h = p->v.taps;
+  d.g.kernel_w = p->h.taps;
+  if (p->v.count == 0 || p->h.count == 0) return false;
   d.epilogue = s.epilogue;
   set_dense(&d);
   d.out_row *= s.g.stride_h;
@@ -64,8 +67,6 @@ __attribute__((noinline)) bool part_at(const State& s, int64_t i, Part* p) {
   d.out_first = p->v.first * s.g.out_w + p->h.first;
   d.g.out_h = p->v.count;
   d.g.out_w = p->h.count;
-  d.g.kernel_h = p->v.taps;
-  d.g.kernel_w = p->h.taps;
   d.g.pad_h = p->v.pad;
   d.g.pad_w = p->h.pad;
   d.g.stride_h = d.g.stride_w = 1;
@@ -116,9 +117,10 @@ PN_COLD Sums sums(const KernelQuery& q) {
   Sums r{};
   Part p;
   for (int64_t i = 0; i < phases(s); ++i) {
-    if (!part_at(s, i, &p)) continue;
-    const int64_t bytes = direct_scratch_bytes(p.d);
+    const bool some = part_at(s, i, &p);
     r.packed += p.floats() * 4;
+    if (!some) continue;
+    const int64_t bytes = direct_scratch_bytes(p.d);
     r.scratch = bytes > r.scratch ? bytes : r.scratch;
     r.us += 0.3 + direct_cost(p.d);
   }
@@ -138,7 +140,7 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   const FilterSteps steps{s.g.channels * channel, filter, channel, -s.g.stride_h * s.g.kernel_w, -s.g.stride_w};
   Part p;
   for (int64_t i = 0; i < phases(s); ++i) {
-    if (!part_at(s, i, &p)) continue;
+    part_at(s, i, &p);
     if (!p.v.empty && !p.h.empty) pack_direct(p.d.g, kTileVecs, w + p.v.last * s.g.kernel_w + p.h.last, steps, to);
     to += p.floats();
   }
@@ -150,8 +152,7 @@ Status run(const void* state, RunContext& c) {
   const float* w = c.in[1]->as<const float>();
   Part p;
   for (int64_t i = 0; i < phases(s); ++i) {
-    if (!part_at(s, i, &p)) continue;
-    run_direct(p.d, {c.in[0]->as<const float>(), w, bias, nullptr, c.out[0]->as<float>()}, c);
+    if (part_at(s, i, &p)) run_direct(p.d, {c.in[0]->as<const float>(), w, bias, nullptr, c.out[0]->as<float>()}, c);
     w += p.floats();
   }
   return Status::kOk;

@@ -18,13 +18,14 @@ _RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 def remove_identities(graph: Graph) -> bool:
     """Removes Identity, Cast to the same dtype, Transpose in order, Add 0, Mul 1, full Slice, empty Pad..."""
     outputs = {id(v) for v in graph.outputs}
+    own = {id(n) for n in graph.nodes}
     gone: list[Node] = []
     for node in graph.nodes:
         source = _passes_through(node)
         if source is None or any(v is not None for v in node.outputs[1:]):
             continue
-        if id(node.output) in outputs and (source.producer is None or id(source) in outputs):
-            continue  # the graph's output needs a node of its own
+        if id(node.output) in outputs and (id(source.producer) not in own or id(source) in outputs):
+            continue  # the graph's output needs a node of its own, and a value from outside keeps its name
         if id(node.output) in outputs:
             source.name, node.output.name = node.output.name, source.name
             outputs.add(id(source))

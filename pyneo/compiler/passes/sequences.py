@@ -86,12 +86,15 @@ class _Builder:
         v = self.node.input(i)
         return None if v is None else v.parts
 
-    def sequence(self, parts: list[Value]) -> bool:
-        if len(parts) > _MOST_PARTS:
+    def check_length(self, count: int) -> None:
+        if count > _MOST_PARTS:
             raise CompileError(
-                f"node '{self.node.name}' ({self.node.op}): the sequence has {len(parts)} tensors; at most "
+                f"node '{self.node.name}' ({self.node.op}): the sequence has {count} tensors; at most "
                 f"{_MOST_PARTS} are supported"
             )
+
+    def sequence(self, parts: list[Value]) -> bool:
+        self.check_length(len(parts))
         self.node.output.parts, self.node.output.producer = parts, None
         return True
 
@@ -227,10 +230,14 @@ def _split(b: _Builder) -> bool:
             raise CompileError(
                 f"node '{b.node.name}' ({b.node.op}): parts of {step} are asked for; expected 1 or more"
             )
-        numbers = [step] * (whole // step) + ([whole % step] if whole % step else [])
-        count, sizes = len(numbers), b.const(np.array(numbers, np.int64))
-    if count > _MOST_PARTS or count == 0:
-        return b.sequence([x] * count)
+        count = -(-whole // step)
+        b.check_length(count)
+        numbers = np.full(count, step, np.int64)
+        numbers[-1:] -= count * step - whole
+        sizes = b.const(numbers)
+    b.check_length(count)
+    if count == 0:
+        return b.sequence([])
     parts = [b.value(x.dtype) for _ in range(count)]
     name = b.graph.fresh_name(b.node.name)
     b.nodes.append(Node("Split", name, [x, sizes], list(parts), {"axis": [axis]}))
