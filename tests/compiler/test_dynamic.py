@@ -208,15 +208,31 @@ def test_transposed_convolutions_of_images_smaller_than_their_stride(stride: int
         agree(model, peer, {"x": f32(2, 15, h, w)})
 
 
-def test_no_kernel_is_chosen_for_sizes_that_do_not_fit_the_weights() -> None:
-    """The samples of the channels are not the weights' 20; only that they are the same as those of u is certain."""
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 40])
+def test_slices_that_small_inputs_clamp(n: int) -> None:
+    """Of many rows x[-4:3] has none and x[:4] four."""
     source = from_text(
-        "a = ConvTranspose(x, w) b = Conv(a, v) c = Reshape(b, shape) d = Conv(u, k) s = ReduceSum(d) y = Add(c, s)",
+        "a = Slice(x, back, three, axis) b = Slice(a, last, far, axis) c = Slice(x, axis, four, axis) "
+        "d = Concat<axis=0>(b, a, c) y = Reshape(d, flat)",
+        {"x": ("N", 3)},
+        {"back": ints(-4), "three": ints(3), "four": ints(4), "last": ints(-1), "far": ints(99),
+         "axis": ints(0), "flat": ints(-1)},
+        ("y",),
+    )  # fmt: skip
+    agree(load(source), peer_of(source), {"x": f32(n, 3)})
+
+
+def test_no_kernel_is_chosen_for_sizes_that_do_not_fit_the_weights() -> None:
+    """The samples of the channels are not the 20 of the weights."""
+    source = from_text(
+        "a = ConvTranspose(x, w) b = Conv(a, v) c = Reshape(b, shape) "
+        "d = Conv(u, k) s = ReduceSum(d) y = Add(c, s)",
         {"x": ("N", "C", "H", "H"), "u": (5, "C", 5, 5)},
         {"w": f32(20, 8, 5, 5), "v": f32(4, 8, 1, 1), "k": f32(1, 20, 5, 5), "shape": ints(-1, 4, 25)},
         ("y",),
     )
-    model, peer = load(source, x=("N", "0<=C<=64", "0<=H<=64", "0<=H<=64"), u=(5, "0<=C<=64", 5, 5)), peer_of(source)
+    sizes = {"x": ("N", "0<=C<=64", "0<=H<=64", "0<=H<=64"), "u": (5, "0<=C<=64", 5, 5)}
+    model, peer = load(source, **sizes), peer_of(source)
     agree(model, peer, {"x": f32(3, 20, 1, 1), "u": f32(5, 20, 5, 5)})
 
 

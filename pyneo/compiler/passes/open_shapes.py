@@ -122,6 +122,29 @@ def _slice(node: Node) -> list[Pattern | None] | None:
     return [dims]
 
 
+def clamps(node: Node, least: Callable[[str], int]) -> bool:
+    """Whether a Slice whose length is the same in all samples has another where its input is smaller.
+
+    least: the smallest size of an open dim. 0 is left out: a batch is taken to have a first element.
+    """
+    x, starts, ends = node.inputs[0], node.const(1), node.const(2)
+    if node.op != "Slice" or x is None or x.shape is None or starts is None or ends is None:
+        return False
+    axes, steps = node.const(3), node.const(4)
+    numbers = [v.reshape(-1).tolist() for v in (starts, ends)]
+    numbers.append(list(range(len(numbers[0]))) if axes is None else axes.reshape(-1).tolist())
+    numbers.append([1] * len(numbers[0]) if steps is None else steps.reshape(-1).tolist())
+    for start, end, axis, step in zip(*numbers, strict=True):
+        dim = x.shape[axis]
+        sizes = [s.shape[axis] for s in x.samples]
+        if isinstance(dim, str) and step:
+            part, small = slice(start, end, step), range(max(1, least(dim)), min(*sizes, 512))
+            found = {len(range(*part.indices(n))) for n in sizes}
+            if len(found) == 1 and any(len(range(*part.indices(n))) not in found for n in small):
+                return True
+    return False
+
+
 def _top_k(node: Node) -> list[Pattern | None] | None:
     found = _at_axis(_dims(node.inputs[0]), node.int_attr("axis", -1))
     return None if found is None else [found[0], found[0]]

@@ -17,7 +17,7 @@ from pyneo.compiler import core
 from pyneo.compiler.budget import Budget
 from pyneo.compiler.ir.graph import STRUCTURAL, Dim, DType, Graph, Node, Sample, Value
 from pyneo.compiler.ir.symbols import Symbols
-from pyneo.compiler.passes.open_shapes import Open, dims_by_data, implied_shapes, result_types
+from pyneo.compiler.passes.open_shapes import Open, clamps, dims_by_data, implied_shapes, result_types
 from pyneo.errors import CompileError, Error, ValueNeededError
 
 _KNOWN_BYTES = 64 << 10  # the runtime's own limit for values it computes when shapes are bound
@@ -208,7 +208,10 @@ def _infer_node(node: Node, s: Sampling) -> None:
         s.too_small += 1
         _leave_open(node, s)
         return
-    if any(len({len(x.shape) for x in column}) != 1 for column in columns):
+    smallest = s.symbols.bounds
+    if any(len({len(x.shape) for x in column}) != 1 for column in columns) or (
+        not fixed and clamps(node, lambda name: smallest.get(name, (0, 0))[0])
+    ):
         _leave_open(node, s)
         return
     for v, t, column in zip(node.outputs, types, columns, strict=True):
