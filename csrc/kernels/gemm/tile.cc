@@ -142,12 +142,14 @@ __attribute__((noinline)) void tile(const Walk& walk, const float* x, const floa
   if (z != nullptr) {
     each(z, [](VF& a, const float* p) __attribute__((always_inline)) { a += load(p); });
   }
-  if (z != nullptr ? f.clamp_post : f.clamp_act) {
+  if (const uint8_t clamp = z != nullptr ? f.clamp_post : f.clamp_act) {
     const VF lo = splat(z != nullptr ? f.post_lo : f.act_lo), hi = splat(z != nullptr ? f.post_hi : f.act_hi);
+    // Many tiles have nothing above them. Wide ones lose more by a second pass than they gain without one.
+    constexpr bool kOnePass = kVecs > kTileVecs;
     PN_UNROLL for (int p = 0; p < kPixels; ++p) {
-      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmax(acc[p][v], lo);
+      PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = kOnePass ? vmin(vmax(acc[p][v], lo), hi) : vmax(acc[p][v], lo);
     }
-    if ((z != nullptr ? f.post_hi : f.act_hi) < __builtin_inff()) {
+    if (!kOnePass && clamp > 1) {
       PN_UNROLL for (int p = 0; p < kPixels; ++p) {
         PN_UNROLL for (int v = 0; v < kVecs; ++v) acc[p][v] = vmin(acc[p][v], hi);
       }
@@ -240,10 +242,10 @@ TileFn wide(int rows, int cols) {
 
 bool is_clamp(Act kind) { return kind <= Act::kClip; }
 
-bool set_clamp(const Activation& a, float* lo, float* hi) {
+uint8_t set_clamp(const Activation& a, float* lo, float* hi) {
   *lo = a.kind == Act::kRelu ? 0 : a.alpha;
   *hi = a.kind == Act::kRelu ? __builtin_inff() : a.beta;
-  return a.kind != Act::kNone;
+  return a.kind == Act::kNone ? 0 : *hi < __builtin_inff() ? 2 : 1;
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ struct Walk {
 // Strides in floats.
 struct Finish {
   const float* bias;  // a vector for each vector of the tile
-  bool clamp_act, clamp_post;
+  uint8_t clamp_act, clamp_post;  // 0: not at all, 1: from below, 2: from both sides
   float act_lo, act_hi, post_lo, post_hi;
   int64_t out_vec, out_pixel, out_row;  // strides of y and z
   // What will be wanted soon: every reduction index fetches the line there into L2 and goes `ahead_step` floats on.
