@@ -4,12 +4,14 @@
 // each slice of the kernel that meets the image. Of a plain image with few channels it is one convolution of all these
 // slices.
 #include "kernels/conv/direct.h"
+#include "kernels/gemm/partition.h"
 
 namespace pyneo {
 namespace PN_TIER {
 namespace {
 
 constexpr int64_t kShortDepth = 80;  // of one slice
+constexpr double kSliceFlops = 8e6;
 
 struct State {
   Direct slice;     // of one image: of g.taps slices of the kernel, which is all of them or one
@@ -87,30 +89,41 @@ Status run(const void* state, RunContext& c) {
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const int64_t channels = round_up(g.groups * g.filters, kVec), own = g.groups * (g.channels / g.taps);
   const int64_t in_image = (g.blocked_in ? round_up(own, kVec) : own) * s.slice.in_plane;
-  for (int64_t n = 0; n < s.batch; ++n) {
-    for (int64_t d = 0; d < s.depth.out; ++d) {
-      const int64_t at = n * channels * s.slice.out_plane + d * g.out_h * g.out_w * kVec;
-      const float *z = c.has(3) ? in(3) + at : nullptr, *sum = nullptr;
-      float* y = c.out[0]->as<float>() + at;
-      int64_t first, end;
-      s.depth.taps_of(d, &first, &end);
-      const int64_t at_once = s.whole ? end - first : 1;
-      for (int64_t k = first; k < end; k += at_once) {
-        const float* x = in(0) + n * in_image + (d * s.depth.stride + k * s.depth.dilation - s.depth.pad) * g.in_h * g.in_w * g.block();
-        const int64_t packed = s.whole ? 0 : k;
-        run_direct(s.slice, {x, in(1) + packed * s.tap_floats(), sum == nullptr ? in(2) : nullptr, s.whole ? z : sum, y,
-                             k - packed, k - packed + at_once}, c);
-        sum = y;
-      }
-      if (s.whole) continue;
-      if (s.act.kind == Act::kNone && s.post.kind == Act::kNone && z == nullptr) continue;
-      const int64_t size = g.out_h * g.out_w * kVec;
-      c.pool->run(channels / kVec, [&](int64_t block, int) {
-        const int64_t from = block * s.slice.out_plane * kVec;
-        finish_rows(s.act, z != nullptr ? z + from : nullptr, s.post, y + from, size);
-      });
+  const auto slice = [&](int64_t n, int64_t d, RunContext& own_c) {
+    const int64_t at = n * channels * s.slice.out_plane + d * g.out_h * g.out_w * kVec;
+    const float *z = c.has(3) ? in(3) + at : nullptr, *sum = nullptr;
+    float* y = c.out[0]->as<float>() + at;
+    int64_t first, end;
+    s.depth.taps_of(d, &first, &end);
+    const int64_t at_once = s.whole ? end - first : 1;
+    for (int64_t k = first; k < end; k += at_once) {
+      const float* x = in(0) + n * in_image + (d * s.depth.stride + k * s.depth.dilation - s.depth.pad) * g.in_h * g.in_w * g.block();
+      const int64_t packed = s.whole ? 0 : k;
+      run_direct(s.slice, {x, in(1) + packed * s.tap_floats(), sum == nullptr ? in(2) : nullptr, s.whole ? z : sum, y,
+                           k - packed, k - packed + at_once}, own_c);
+      sum = y;
     }
+    if (s.whole || (s.act.kind == Act::kNone && s.post.kind == Act::kNone && z == nullptr)) return;
+    const int64_t size = g.out_h * g.out_w * kVec;
+    own_c.pool->run(channels / kVec, [&](int64_t block, int) {
+      const int64_t from = block * s.slice.out_plane * kVec;
+      finish_rows(s.act, z != nullptr ? z + from : nullptr, s.post, y + from, size);
+    });
+  };
+  const int64_t slices = s.batch * s.depth.out;
+  // Threads divide slices of little work, and every slice otherwise.
+  const double work = g.flops() * static_cast<double>(s.depth.kernel / g.taps);
+  if (work > kSliceFlops || work * static_cast<double>(slices) < kAloneFlops || slices < c.pool->size()) {
+    for (int64_t i = 0; i < slices; ++i) slice(i / s.depth.out, i % s.depth.out, c);
+    return Status::kOk;
   }
+  c.pool->run(slices, [&](int64_t i, int thread) {
+    Pool serial = Pool::serial();
+    RunContext alone = c;
+    alone.pool = &serial;
+    alone.thread_scratch += thread * c.thread_stride;
+    slice(i / s.depth.out, i % s.depth.out, alone);
+  });
   return Status::kOk;
 }
 
