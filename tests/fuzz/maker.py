@@ -39,10 +39,10 @@ class Val(NamedTuple):
 class Maker:
     """Nodes, constants and inputs so far, and one source of chance. The same seed, the same model."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, opsets: Sequence[int] = OPSETS) -> None:
         self.rng = random.Random(seed)
         self.np = np.random.default_rng(seed)
-        self.opset = self.rng.choice(OPSETS)
+        self.opset = self.rng.choice(opsets)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.inputs: dict[str, np.ndarray] = {}
@@ -167,6 +167,25 @@ class Maker:
             results.append(self.add(n, dims if closed else None, kind_of))
         return results
 
+    def raw(
+        self,
+        kind: str,
+        inputs: Sequence[Val | None],
+        results: Sequence[tuple[Sequence[int] | None, int]],
+        domain: str = "",
+        **attrs: Any,
+    ) -> list[Val]:
+        """Appends a node whose results the pattern knows: shape (None: a run decides it) and type of each."""
+        names = [self.name("v") for _ in results]
+        given = ["" if v is None else v.name for v in inputs]
+        while domain and given and not given[-1]:
+            given.pop()
+        some = {k: a for k, a in attrs.items() if a is not None}
+        self.nodes.append(
+            helper.make_node(kind, given, names, name=f"{kind}_{names[0]}", domain=domain, **some)
+        )
+        return [self.add(n, shape, dtype) for n, (shape, dtype) in zip(names, results, strict=True)]
+
     def sized(self, x: Val, shape: Sequence[int]) -> Val:
         """x, whose shape the pattern knows better than inference does."""
         return self.add(x.name, shape, x.dtype)
@@ -238,5 +257,6 @@ class Maker:
             [helper.make_tensor_value_info(v.name, v.dtype, None) for v in outputs],
             [numpy_helper.from_array(a, n) for n, a in self.constants.items() if n not in nodes_made],
         )
-        imports = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        domains = {"": self.opset, "com.microsoft": 1, "ai.onnx.ml": 3}
+        imports = [helper.make_opsetid(d, v) for d, v in domains.items()]
         return helper.make_model(graph, opset_imports=imports, ir_version=9)

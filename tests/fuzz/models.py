@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
-from tests.fuzz import general, images, transformers
-from tests.fuzz.maker import Maker, Unfit, Val
+from tests.fuzz import contrib, flow, general, images, operators, transformers
+from tests.fuzz.maker import OPSETS, Maker, Unfit, Val
+
+Pattern = Callable[[Maker, Val], Val]
 
 _TRIES = 40
 
@@ -56,6 +59,53 @@ def generate(seed: int, only: str = "") -> Model:
     raise AssertionError("some pattern fits some value")
 
 
+def generate_operator(seed: int, only: str = "") -> Model:
+    """The model of a seed whose first pattern is one operator with odd attributes and types."""
+    found = [p for p in operators.PATTERNS if not only or p.__name__ == only]
+    return _chain(
+        seed, operators.OPSETS, lambda _: Val("", (), onnx.TensorProto.FLOAT), found, (0, 0, 0, 1, 2)
+    )
+
+
+def generate_contrib(seed: int, only: str = "") -> Model:
+    """The model of a seed of one operator of com.microsoft or ai.onnx.ml."""
+    found = [p for p in contrib.PATTERNS if not only or p.__name__ == only]
+    return _chain(seed, contrib.OPSETS, lambda _: Val("", (), onnx.TensorProto.FLOAT), found, (0,))
+
+
+def generate_flow(seed: int) -> Model:
+    """The model of a seed with branches and loops."""
+    return _chain(seed, OPSETS, flow.started, flow.PATTERNS, (0, 0, 1))
+
+
+def _chain(
+    seed: int,
+    opsets: Sequence[int],
+    start: Callable[[Maker], Val],
+    first: Sequence[Pattern],
+    more: Sequence[int],
+) -> Model:
+    """One of the patterns, and some of general use behind it."""
+    for again in itertools.count():
+        m = Maker(seed + (again << 32), opsets)
+        x = start(m)
+        used: list[str] = []
+        for pattern in (m.rng.choice(first), *(m.rng.choice(general.PATTERNS) for _ in range(m.pick(*more)))):
+            mark = len(m.nodes)
+            try:
+                x = _applied(m, pattern, x)
+                used.append(pattern.__name__)
+            except (Unfit, ValueError, IndexError):
+                if not used:
+                    break
+                del m.nodes[mark:]
+                kept = {o for n in m.nodes for o in n.output} | set(m.inputs) | set(m.constants)
+                m.values = {n: v for n, v in m.values.items() if n in kept}
+        if used:
+            return Model(m.model(_outputs(m, x)), m.inputs, {}, used)
+    raise AssertionError("some pattern fits some value")
+
+
 def _applied(m: Maker, pattern: object, x: Val) -> Val:
     y: Val = pattern(m, x)  # type: ignore[operator]
     if y.name in m.inputs or y.name in m.constants:
@@ -74,14 +124,28 @@ def _outputs(m: Maker, last: Val) -> list[Val]:
         found += m.some(made, min(len(made), m.whole(1, 2)))
     if m.chance(0.7):
         found += [v for v in made if v not in read]
-    if m.chance(0.03):
+    if m.chance(0.03) and m.inputs:
         found.append(m.pick(*m.inputs))
     return [m.values[n] for n in dict.fromkeys(found)]
 
 
-def _shapes(m: Maker) -> dict[str, tuple[int | str, ...]]:
+def generate_open(seed: int) -> Model:
+    """The model of a seed, some of whose dims are open."""
+    for again in itertools.count():
+        key = seed + (again << 36)
+        model = generate(key)
+        if not model.shapes:
+            m = Maker(key + 1)
+            m.inputs = model.feeds
+            model.shapes = _shapes(m, 0)
+        if model.shapes:
+            return model
+    raise AssertionError("some model has an input of some rank")
+
+
+def _shapes(m: Maker, fixed: float = 0.75) -> dict[str, tuple[int | str, ...]]:
     """Some dims as symbols: mostly the batch of all inputs, sometimes any."""
-    if m.chance(0.75):
+    if m.chance(fixed) or not m.inputs:
         return {}
     shapes: dict[str, tuple[int | str, ...]] = {}
     first = next(iter(m.inputs.values())).shape

@@ -180,6 +180,8 @@ def _node(model: Model, rng: random.Random) -> str:
 
 def _input(model: Model, rng: random.Random) -> str:
     """What an input is declared and fed as: a dim more or less, another type."""
+    if not model.proto.graph.input:
+        return ""
     info = rng.choice(model.proto.graph.input)
     array = model.feeds[info.name]
     if rng.random() < 0.4:
