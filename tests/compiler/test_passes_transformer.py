@@ -472,3 +472,50 @@ def test_attention_of_open_batch_and_length_reads_rows_of_heads() -> None:
     model = pyneo.Model.load(pyneo.compile(case.model()), allow_unsigned=True)
     peer = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(model.predict(x), peer.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("choose", [False, True], ids=["added", "chosen"])
+@pytest.mark.parametrize("cap", [False, True], ids=["plain", "capped"])
+def test_a_cache_whose_mask_has_a_length_of_its_own(choose: bool, cap: bool) -> None:
+    """Decoders are exported with one symbol for the cache and one for the mask, which must turn out equal."""
+    masked = "s = Where(allowed, z, lowest)" if choose else "s = Add(z, bias)"
+    capped = "d = Div(r, three) h = Tanh(d) z = Mul(h, three)" if cap else "z = Identity(r)"
+    body = (
+        "k = Concat<axis=2>(past_k, new_k) v = Concat<axis=2>(past_v, new_v) "
+        "k1 = Unsqueeze(k, two_i) v1 = Unsqueeze(v, two_i) k2 = Expand(k1, twice) v2 = Expand(v1, twice) "
+        "k3 = Reshape(k2, heads) v3 = Reshape(v2, heads) t = Transpose<perm=[0, 1, 3, 2]>(k3) "
+        f"allowed = Greater(bias, zero) p = MatMul(q, t) r = Mul(p, depth) {capped} {masked} "
+        "w = Softmax(s) c = MatMul(w, v3) o = Transpose<perm=[0, 2, 1, 3]>(c) y = Reshape(o, merge)"
+    )
+    twice, heads = ints(1, 1, 2, 1, 1), ints(0, 4, -1, 16)
+    constants = CONSTANTS | {"twice": twice, "heads": heads, "merge": ints(0, 0, 64)}
+    new: tuple[int | str, ...] = ("N", 2, "T", 16)
+    past: tuple[int | str, ...] = ("N", 2, "P", 16)
+    inputs = {"q": ("N", 4, "T", 16), "new_k": new, "new_v": new, "past_k": past, "past_v": past}
+    case = Case("cache", body, "", constants, inputs=inputs | {"bias": ("N", 1, "T", "S")})
+    graph = load_onnx(case.model())
+    _declare_symbols(graph)
+    optimise(graph)
+    assert [n.op for n in graph.nodes if n.op in ("Attention", "MatMul", "Softmax", "Tanh")] == ["Attention"]
+    assert all(n.is_known for n in graph.nodes)
+    model = pyneo.Model.load(pyneo.compile(case.model()), allow_unsigned=True)
+    peer = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    # The mask's last length: that of the keys, or one for all of them.
+    cases = [
+        (1, 1, 0, 1),
+        (2, 1, 7, 8),
+        (1, 1, 40, 41),
+        (1, 3, 9, 12),
+        (1, 9, 4, 13),
+        (2, 1, 7, 1),
+        (1, 9, 4, 1),
+    ]
+    for bound in cases:
+        sizes = dict(zip("NTPS", bound, strict=True))
+        shapes = {k: [sizes[d] if isinstance(d, str) else d for d in dims] for k, dims in case.inputs.items()}
+        feeds = {k: f32(*shape) for k, shape in shapes.items()}
+        feeds["bias"][..., 0] = 1
+        np.testing.assert_allclose(model.predict(feeds)["y"], peer.run(None, feeds)[0], rtol=1e-4, atol=1e-5)
+    feeds["bias"] = f32(1, 1, 9, 12)
+    with pytest.raises(pyneo.Error):
+        model.predict(feeds)

@@ -126,7 +126,7 @@ def _read_scores(graph: Graph, softmax: Node, readers: Readers) -> _Scores | Non
         elif node.op == "Add" and plain and len(masks) < 2:
             a, b = node.inputs
             inside, other = (a, b) if _leads_to_product(a) else (b, a)
-            if inside is None or other is None or inside.shape != v.shape:
+            if inside is None or other is None or not _same_but_keys(inside, v):
                 return None
             masks.append(other)
             v = inside
@@ -135,7 +135,7 @@ def _read_scores(graph: Graph, softmax: Node, readers: Readers) -> _Scores | Non
             number = scalar(fill)
             if condition is None or inside is None or fill is None or number is None or number > _FORBIDS:
                 return None
-            if inside.shape != v.shape:
+            if not _same_but_keys(inside, v):
                 return None
             chosen.append((condition, fill))
             v = inside
@@ -150,6 +150,14 @@ def _read_scores(graph: Graph, softmax: Node, readers: Readers) -> _Scores | Non
                 return None
             v, scale = found[0], scale * found[1]
     return None
+
+
+def _same_but_keys(inside: Value, v: Value) -> bool:
+    """Whether v has the shape of the scores inside it; a mask may bring a symbol of its own for the keys."""
+    if inside.shape == v.shape or not inside.shape or not v.shape:
+        return inside.shape == v.shape
+    keys = (inside.shape[-1], v.shape[-1])
+    return inside.shape[:-1] == v.shape[:-1] and all(isinstance(d, str) for d in keys)
 
 
 def _times_by_head(node: Node) -> tuple[Value, Value] | None:
@@ -235,11 +243,19 @@ def _fits(s: _Scores, context: Node) -> bool:
 def _mask_fits(mask: Value, s: _Scores) -> bool:
     """Whether a mask reaches over all keys and is otherwise one or as long as the scores are."""
     for m, scores in shapes_together(mask, s.product.output):
-        if not 1 <= len(m) <= len(scores) or m[-1] != scores[-1]:
+        if not 1 <= len(m) <= len(scores) or (m[-1] != scores[-1] and not _has_own_keys(mask, s)):
             return False
-        if any(d not in (1, e) for d, e in zip(reversed(m), reversed(scores), strict=False)):
+        if any(d not in (1, e) for d, e in zip(m[-2::-1], scores[-2::-1], strict=False)):
             return False
     return True
+
+
+def _has_own_keys(mask: Value, s: _Scores) -> bool:
+    """Whether mask and keys have lengths that only turn out equal when they are bound (or the mask's 1)."""
+    keys = s.product.output.shape
+    if not mask.shape or not keys:
+        return False
+    return mask.shape[-1] != keys[-1] and isinstance(mask.shape[-1], str) and isinstance(keys[-1], str)
 
 
 def _replace(graph: Graph, s: _Scores, context: Node) -> None:
@@ -278,6 +294,10 @@ def _replace(graph: Graph, s: _Scores, context: Node) -> None:
         total = masks[0]
         for m in masks[1:]:
             total = add("Add", [total, m], {})
+        if any(_has_own_keys(m, s) for m in [*s.masks, *(c for c, _ in s.chosen)]):
+            # To Attention, a mask of one key forbids the others.
+            keys = add("Shape", [k], {"start": [2], "end": [3]}, DType.I64)
+            total = add("Expand", [total, keys], {})
         longest = max(len(m.dims) for m in [*s.masks, *(c for c, _ in s.chosen)])
         operands.append(add("Unsqueeze", [total, one], {}) if rank == 3 and longest == 3 else total)
     result = context.output

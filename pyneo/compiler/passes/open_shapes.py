@@ -194,6 +194,42 @@ def _affine(node: Node) -> list[Pattern | None] | None:
     return [[Open] * length] if length else None
 
 
+def _together(*operands: Pattern) -> Pattern:
+    """Dims of operands that broadcast; Open where two that differ must turn out equal, or one of them 1."""
+    rank = max(map(len, operands))
+    found: list[set[Size]] = [set() for _ in range(rank)]
+    for p in operands:
+        for sizes, d in zip(found[rank - len(p) :], p, strict=True):
+            sizes.update([d] if d != 1 else [])
+    return [_one_of(sizes) for sizes in found]
+
+
+def _one_of(sizes: set[Size]) -> Size:
+    numbers = [d for d in sizes if isinstance(d, int)]
+    if len(sizes) < 2:
+        return next(iter(sizes), 1)
+    return numbers[0] if len(numbers) == 1 and numbers[0] != Open else Open
+
+
+def _broadcast(node: Node) -> list[Pattern | None] | None:
+    found = [_dims(v) for v in node.inputs]
+    known = [p for p in found if p is not None]
+    return [_together(*known)] if known and len(known) == len(found) else None
+
+
+def _product(node: Node) -> list[Pattern | None] | None:
+    """What the factors reduce over is not seen behind them."""
+    a, b = _dims(node.inputs[0]), _dims(node.inputs[1])
+    if a is None or b is None or len(a) < 2 or len(b) < 2:
+        return None
+    return [[*_together(a[:-2], b[:-2]), a[-2], b[-1]]]
+
+
+def _attention(node: Node) -> list[Pattern | None] | None:
+    q, v = _dims(node.inputs[0]), _dims(node.inputs[2])
+    return [[*q[:-1], v[-1]]] if q is not None and v is not None and len(q) == len(v) == 4 else None
+
+
 _RULES: dict[str, Callable[[Node], list[Pattern | None] | None]] = {
     "NonZero": _non_zero,
     "Compress": _compress,
@@ -217,11 +253,16 @@ _RULES: dict[str, Callable[[Node], list[Pattern | None] | None]] = {
     "Split": _split,
     "Unsqueeze": _unsqueeze,
     "AffineGrid": _affine,
+    "MatMul": _product,
+    "Attention": _attention,
     "SequenceLength": _scalar,
     "OptionalHasElement": _scalar,
 } | {f"Reduce{kind}": _reduce for kind in (
     "Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare",
-)}  # fmt: skip
+)} | dict.fromkeys((
+    "Add", "Sub", "Mul", "Div", "Pow", "Where", "And", "Or", "Equal", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual",
+), _broadcast)  # fmt: skip
 
 
 def implied_shapes(node: Node, dim: Callable[[str], tuple[int, ...]]) -> dict[int, Pattern]:
