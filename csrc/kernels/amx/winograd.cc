@@ -168,7 +168,8 @@ PN_COLD float cost(const KernelQuery& q) {
   plan_all(q, &s);
   const auto images = static_cast<double>(s.g.batch * s.g.groups), blocks = static_cast<double>(ceil_div(s.units, s.block));
   const double products = slice_cost(kPositions * s.units, steps(s.g), s.g.filters) +
-                          static_cast<double>(kPositions * s.tiles * steps(s.g)) * 0.03;
+                          static_cast<double>(kPositions * s.tiles * steps(s.g)) * 0.024 +
+                          static_cast<double>(kPositions * s.units * ceil_div(s.g.filters, kVec)) * 0.03;
   const double stream = blocks * static_cast<double>(kPositions * position_bytes(s.g)) / 14e3;
   return static_cast<float>(transform_cost(q, s) + images * (products > stream ? products : stream));
 }
