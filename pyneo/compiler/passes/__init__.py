@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pyneo.compiler.ir.graph import Graph
 from pyneo.compiler.passes.attention import find_head_attention, pack_heads, turn_whole
 from pyneo.compiler.passes.branches import merge_branches
+from pyneo.compiler.passes.computed import computed_kernels
 from pyneo.compiler.passes.control import inline_constant_if, unroll_loops
 from pyneo.compiler.passes.dead import remove_dead
 from pyneo.compiler.passes.einsum import einsum_to_matmul
@@ -99,6 +100,7 @@ PASSES: list[Pass] = [
     split_phases,
     split_volumes,
     widen_outputs,
+    computed_kernels,
     norm_to_scale,
     gemm_to_matmul,
     matmul_bias,
