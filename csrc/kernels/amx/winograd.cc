@@ -25,7 +25,7 @@ int64_t boxes(const Geometry& g) { return max64(g.blocks(), ceil_div(g.filters, 
 int64_t slice_bytes(int64_t groups) { return groups * kSliceBytes; }
 
 PN_COLD bool accepts_planes(const KernelQuery& q) {
-  return q.in[0]->shape.rank < 5 && accepts(q) && q.in[0]->shape[1] <= kMostDepth;
+  return q.in[0]->shape.rank < 5 && accepts(q) && q.in[1]->shape.product(2, 4) == kTaps && q.in[0]->shape[1] <= kMostDepth;
 }
 
 int64_t packed_bytes(const KernelQuery& q) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3) or F(2x2, 3x3), blocked channels in and out.
+// 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3) or F(2x2, 3x3), blocked channels in and out. A kernel of up to 6 x 6
+// of a volume is a sum of 3x3 squares, taken of their products, as are the slices of a kernel over three axes.
 //
 // The input of a block of tiles is transformed, into [group of tiles][channel block][position][tile]: what a tile's
 // transform stores lies in few pages. Then its products, position by position, so that weights pass once, in the order in
@@ -19,14 +20,18 @@ namespace winograd {
 PN_COLD bool accepts(const KernelQuery& q) {
   Geometry g;
   Slices d;
-  return accepts_operands(q, true, true) && read_geometry(q, &g, &d) && accepts_groups(g) && g.kernel_h == 3 && g.kernel_w == 3 &&
-         g.stride_h == 1 && g.stride_w == 1 && g.dilation_h == 1 && g.dilation_w == 1 && d.stride == 1 && d.dilation == 1 && d.met();
+  // Squares of larger kernels: of planes, other kernels are as fast.
+  const int64_t most = q.in[0]->shape.rank == 5 ? 6 : 3;
+  return accepts_operands(q, true, true) && read_geometry(q, &g, &d) && accepts_groups(g) && g.kernel_h >= 3 && g.kernel_w >= 3 &&
+         g.kernel_h <= most && g.kernel_w <= most && g.stride_h == 1 && g.stride_w == 1 && g.dilation_h == 1 && g.dilation_w == 1 && d.stride == 1 && d.dilation == 1 && d.met();
 }
 
 PN_COLD void plan(const KernelQuery& q, int64_t out, int64_t unit, State* s) {
   read_geometry(q, &s->g, &s->depth);
   s->epilogue.read(q.attrs, "Conv");
   const Geometry& g = s->g;
+  s->across = ceil_div(g.kernel_w, 3);
+  s->squares = s->across * ceil_div(g.kernel_h, 3);
   s->in_plane = s->depth.in * g.in_h * g.in_w;
   s->out_plane = s->depth.out * g.out_h * g.out_w;
   s->out = out;
@@ -160,7 +165,7 @@ Status run(const void* state, RunContext& c) {
 PN_COLD double transform_cost(const KernelQuery& q, const State& s) {
   const double tiles = static_cast<double>(s.g.batch * s.g.groups * s.tiles * s.depth.out);
   // Slices that two blocks share are transformed for both.
-  const double vec_in = static_cast<double>(s.g.blocks() * (s.span + s.depth.kernel - 1)) / static_cast<double>(s.span);
+  const double vec_in = static_cast<double>(s.g.blocks() * s.squares * (s.span + s.depth.kernel - 1)) / static_cast<double>(s.span);
   const double vec_out = static_cast<double>(ceil_div(s.g.filters, kVec));
   double us = tiles * (s.out == 4 ? vec_in * 650 + vec_out * 450 : vec_in * 250 + vec_out * 200) / kVectorRate;
   us += static_cast<double>(q.in[0]->bytes() + q.out[0]->bytes()) * 1.5e-5;
@@ -186,26 +191,28 @@ constexpr int64_t kPartChannels = PN_VEC == 16 ? 128 : 192;
 
 int64_t part_count(const Geometry& g) { return ceil_div(g.blocks() * kVec, kPartChannels); }
 int64_t vectors(const Geometry& g) { return ceil_div(g.filters, kVec); }
+int64_t weight_floats(const State& s) {  // of a group
+  return s.positions() * s.depth.kernel * s.squares * s.g.channels * vectors(s.g) * kVec;
+}
 
 template <int kOut>
 int64_t packed_bytes(const KernelQuery& q) {
-  Geometry g;
-  Slices d;
-  read_geometry(q, &g, &d);
-  return g.groups * g.group_floats() * d.kernel * 4 * (kOut + 2) * (kOut + 2) / kTaps;
+  State s;
+  plan(q, kOut, kSlots, &s);
+  return s.g.groups * weight_floats(s) * 4;
 }
 
-// Each group [position][slice of the kernel][part of the channels][panel][channel][filter].
+// Each group [position][slice of the kernel][square][part of the channels][panel][channel][filter].
 PN_COLD void pack_for(int out, const KernelQuery& q, const void* plain, void* packed) {
-  Geometry g;
-  Slices d;
-  read_geometry(q, &g, &d);
+  State s;
+  plan(q, out, kSlots, &s);
+  const Geometry& g = s.g;
   const float* w = static_cast<const float*>(plain);
   float* to = static_cast<float*>(packed);
-  const int64_t positions = int64_t{out + 2} * (out + 2);
   const int64_t own = g.channels / g.merged, own_filters = g.filters / g.merged;  // of the model's group
-  const int64_t parts = part_count(g), width = vectors(g) * kVec, slice = g.channels * width, step = d.kernel * slice;
-  for (int64_t n = 0; n < g.groups; ++n, to += step * positions) {
+  const int64_t parts = part_count(g), width = vectors(g) * kVec, square = g.channels * width;
+  const int64_t step = s.depth.kernel * s.squares * square, window = g.kernel_h * g.kernel_w;
+  for (int64_t n = 0; n < g.groups; ++n, to += weight_floats(s)) {
     for (int64_t f = 0; f < g.filters; ++f) {
       const int64_t f0 = f / kPanel * kPanel, panel = width - f0 < kPanel ? kVec : kPanel;
       int64_t part = 0, c0 = 0, c1 = 0;
@@ -216,10 +223,16 @@ PN_COLD void pack_for(int out, const KernelQuery& q, const void* plain, void* pa
           if (part == parts) c1 = g.channels;
         }
         float* at = to + c0 * width + f0 * (c1 - c0) + (c - c0) * panel + f - f0;
-        for (int64_t k = 0; k < d.kernel; ++k, w += kTaps, at += slice) {
-          float u[36];
-          transform_filter(out, w, u);
-          for (int64_t i = 0; i < positions; ++i) at[i * step] = u[i];
+        for (int64_t k = 0; k < s.depth.kernel * s.squares; ++k, at += square) {
+          const int64_t top = k % s.squares / s.across * 3, left = k % s.across * 3;
+          float taps[9], u[36];
+          for (int64_t i = 0; i < kTaps; ++i) {
+            const int64_t r = top + i / 3, col = left + i % 3;
+            taps[i] = r < g.kernel_h && col < g.kernel_w ? w[r * g.kernel_w + col] : 0;
+          }
+          transform_filter(out, taps, u);
+          for (int64_t i = 0; i < s.positions(); ++i) at[i * step] = u[i];
+          if ((k + 1) % s.squares == 0) w += window;
         }
       }
     }
@@ -263,10 +276,13 @@ int64_t group_count(const State& s, int64_t tiles) { return tiles <= kTall ? 1 :
 
 // Floats of a channel block of a group of tiles: its positions, behind room for the products of the first.
 int64_t room(const State& s) { return (s.positions() + 1) * kStep; }
-int64_t rooms(const State& s) { return s.g.blocks() > vectors(s.g) ? s.g.blocks() : vectors(s.g); }
+int64_t rooms(const State& s) {
+  const int64_t input = s.squares * s.g.blocks();
+  return input > vectors(s.g) ? input : vectors(s.g);
+}
 
-// What lies in [slice][group of tiles]: input of a block, or in front of it its products. The input of a product with a
-// slice of the kernel lies that many slices on.
+// What lies in [slice][group of tiles]: input of a block, square by square, or in front of it its products. The input of a
+// product with a slice of the kernel lies that many slices on.
 void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_t p0, int64_t p1, char* scratch) {
   const Geometry& g = s.g;
   const int64_t n = t1 - t0, groups = group_count(s, n), box = room(s), group = rooms(s) * box;
@@ -275,15 +291,18 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
   const auto begin = [&](int64_t i) { return t0 + i * small + (i < larger ? i : larger); };
   const int64_t top = o.first - s.depth.pad, slices = o.end - o.first;  // the first slice of the input, perhaps outside
 
-  for (int64_t j = 0; j < (slices + s.depth.kernel - 1) * groups; ++j) {
+  State moved = s;  // by a square
+  for (int64_t j = 0; j < (slices + s.depth.kernel - 1) * groups * s.squares; ++j) {
     // A tall tile is full: the last of its tiles may be there twice.
-    const int64_t slice = top + j / groups, i = j % groups;
+    const int64_t square = j % s.squares, slice = top + j / s.squares / groups, i = j / s.squares % groups;
+    moved.g.pad_h = g.pad_h - square / s.across * 3;
+    moved.g.pad_w = g.pad_w - square % s.across * 3;
     if (slice < 0 || slice >= s.depth.in) continue;
     const int64_t first = begin(i), last = begin(i + 1) - 1, end = last - first < kSlots ? last + 1 : first + kTall;
     for (int64_t block = 0; block < g.blocks(); ++block) {
-      float* to = v + j * group + block * box;
+      float* to = v + j / s.squares * group + (square * g.blocks() + block) * box;
       for (int64_t t = first; t < end; ++t, to += kVec) {
-        s.transform_tile(s, o.x + slice * g.in_h * g.in_w * kVec, block, t < last ? t : last, to);
+        s.transform_tile(moved, o.x + slice * g.in_h * g.in_w * kVec, block, t < last ? t : last, to);
       }
     }
   }
@@ -319,22 +338,22 @@ void run_block(const State& s, const Operands& o, int64_t t0, int64_t t1, int64_
       tile_fn(1, static_cast<int>(tiles), vecs)(walk, x, w, product, y, add ? y : nullptr);
     }
   };
-  const int64_t kernel = s.depth.kernel;
   for (int64_t position = 0; position < s.positions(); ++position, v += kStep, m += kStep) {
-    for (int64_t k = 0; k < kernel; ++k) {
+    for (int64_t i = 0; i < s.depth.kernel * s.squares; ++i) {
+      const int64_t k = i / s.squares;
       const int64_t first = top + k < 0 ? -(top + k) : 0, left = s.depth.in - top - k, end = left < slices ? left : slices;
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t b0 = tile_begin(g.blocks(), parts, part), b1 = tile_begin(g.blocks(), parts, part + 1);
         walk.a_count = b1 - b0;
         walk.last = (b1 == g.blocks() ? g.channels : b1 * kVec) - (b1 - 1) * kVec;
-        const float* from = o.w + ((position * kernel + k) * g.channels + b0 * kVec) * width + p0 * kPanel * walk.depth();
+        const float* from = o.w + ((position * s.depth.kernel * s.squares + i) * g.channels + b0 * kVec) * width + p0 * kPanel * walk.depth();
         for (int64_t p = p0; p < p1; ++p) {
           const int vecs = width - p * kPanel < kPanel ? 1 : kTileVecs;
           const float* next = from + walk.depth() * vecs * kVec;
           // What a thread that has some of the panels reads behind the last of them.
           const float* wanted = p + 1 < p1 ? next : next + ((p0 - p1) * kPanel + width) * walk.depth();
-          multiply(v + k * groups * group + b0 * box, from, wanted, m + p * kTileVecs * box, vecs, first, end,
-                   part > 0 ? first : k > 0 ? first + (top + k <= 0) : end);
+          multiply(v + k * groups * group + (i % s.squares * g.blocks() + b0) * box, from, wanted, m + p * kTileVecs * box, vecs, first, end,
+                   part > 0 || i % s.squares > 0 ? first : k > 0 ? first + (top + k <= 0) : end);
           from = next;
         }
       }
@@ -354,7 +373,7 @@ PN_COLD void plan_all(const KernelQuery& q, int64_t out, State* s) {
   plan(q, out, kSlots, s);
   if (s->tiles <= kTall || vectors(s->g) == 1) s->unit = s->tiles < kTall ? s->tiles : kTall;
   s->units = ceil_div(s->tiles, s->unit);
-  s->group_weights = s->g.group_floats() * s->depth.kernel * s->positions() / kTaps;
+  s->group_weights = weight_floats(*s);
   // Weights pass once for each block: it has two groups of tiles to share them, as far as those stay in L2; or as many
   // as come to a quarter of the weights, which through L2 cost less than another pass.
   const int64_t l2 = q.target->l2_bytes, bytes = rooms(*s) * room(*s) * 4;
@@ -399,7 +418,7 @@ PN_COLD double cost_of(int64_t out, const KernelQuery& q) {
   for (int64_t d = 0; d < s.depth.out; ++d) {
     int64_t first, end;
     s.depth.taps_of(d, &first, &end);
-    met += end - first;
+    met += (end - first) * s.squares;
   }
   const double positions = static_cast<double>(s.positions()), filters = static_cast<double>(vectors(g));
   // A tall tile loads as much for each multiply-add as one of five pixels and two vectors.

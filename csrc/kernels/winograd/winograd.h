@@ -32,6 +32,7 @@ using BlockFn = void (*)(const State& s, const Operands& o, int64_t t0, int64_t 
 struct State {
   Geometry g;              // of a slice
   Slices depth;
+  int64_t across, squares;  // of 3x3 that the kernel consists of: side by side, all
   int64_t in_plane, out_plane;  // pixels of all slices of a channel block
   int64_t out;             // outputs of a tile: 4 x 4 or 2 x 2
   int64_t tiles_w, tiles;  // of a slice
