@@ -152,8 +152,8 @@ PN_COLD void pack(const KernelQuery& q, const void* plain, void* packed) {
   }
 }
 
-// Calls each(numbers, n, row, from, until, live) for every plane of row r of the band's planes and 64 channels: n of its columns
-// from `from` on are the input's, `numbers` and on, stride_w vectors apart; row: where the plane's row goes in slices.
+// Calls each(numbers, row, from, until) for every plane of row r of the band's planes and 64 channels: its columns [from, until)
+// are the input's, `numbers` and on, stride_w vectors apart; row: where the plane's row goes in slices.
 template <typename Each>
 void for_row(const State& s, const Band& b, const float* x, int64_t step, int64_t r, char* to, Each each) {
   const Geometry& g = s.g;
@@ -168,14 +168,15 @@ void for_row(const State& s, const Band& b, const float* x, int64_t step, int64_
     const int64_t y = (b.row + r) * g.stride_h + ph - g.pad_h;
     const bool outside = y < 0 || y >= g.in_h;
     const int64_t from = outside ? width : lo, until = outside ? width : hi;
-    each(x + (y * g.in_w + first + from * g.stride_w) * kVec, to + r * b.pitch * kRowBytes, from, until);
+    const float* const numbers = until > from ? x + (y * g.in_w + first + from * g.stride_w) * kVec : nullptr;
+    each(numbers, to + r * b.pitch * kRowBytes, from, until);
   }
 }
 
-int32_t scan_row(const State& s, const Band& b, const float* x, int64_t step, int64_t r) {
+int32_t scan_row(const State& s, const Band& b, const float* x, int64_t step, int64_t r, char* to) {
   const Geometry& g = s.g;
   int32_t most = 0;
-  for_row(s, b, x, step, r, nullptr, [&](const float* at, char*, int64_t from, int64_t until) {
+  for_row(s, b, x, step, r, to, [&](const float* at, char*, int64_t from, int64_t until) {
     const int64_t left = g.channels - step * kSliceDepth;
     for (int64_t v = 0; v < 4 && until > from && left > v * kVec; ++v) {
       const int32_t m = largest_of(at + v * g.in_h * g.in_w * kVec, until - from, g.stride_w * kVec, left - v * kVec);
@@ -285,7 +286,7 @@ struct Images {
     const Images& j = of(self);
     const Band b = j.band(part);
     const int64_t rows = b.rows + j.s.extra_h;
-    for (; from < to; ++from) largest_in(j.s, a)[from] = scan_row(j.s, b, j.image(part), from / rows, from % rows);
+    for (; from < to; ++from) largest_in(j.s, a)[from] = scan_row(j.s, b, j.image(part), from / rows, from % rows, a);
   }
   static void cut(const void* self, int64_t part, int64_t from, int64_t to, char* a) {
     const Images& j = of(self);
@@ -295,7 +296,7 @@ struct Images {
     int32_t most = 0;
     for (int64_t i = 0; i < units_of(j.s, b); ++i) most = found[i] > most ? found[i] : most;
     const Scale scale = scale_of(most);
-    if (from == 0) *const_cast<float*>(from_in(j.s, a)) = scale.from;
+    if (from == 0) __builtin_memcpy(found + units_of(j.s, full_band(j.s)), &scale.from, sizeof(scale.from));
     for (; from < to; ++from) slice_row_of(j.s, b, j.image(part), from / rows, from % rows, scale.to, a);
   }
   static void product(const void* self, int64_t part, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const char* a) {

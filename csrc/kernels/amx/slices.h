@@ -10,7 +10,8 @@
 // Yokota: DGEMM on Integer Matrix Multiplication Unit, 2024, the scheme of Ozaki et al., 2012.)
 //
 // A lies in rows of 64 bytes, each slice in a plane of its own, so that a tile of 16 rows is one load with any step
-// between them. A row or column with something that is not finite gives NaN.
+// between them. A row or column with something that is not finite gives NaN; so does a band of a convolution, whose rows share
+// a scale.
 #pragma once
 
 #include "core/tensor.h"
