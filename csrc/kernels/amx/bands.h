@@ -16,7 +16,6 @@ struct BandJob {
     int64_t units, rows;        // what it is cut in, and rows of its sums
   };
   int64_t bands, chunks, panels;
-  int64_t slice_bytes;          // of a part, with what else it keeps
   const void* self;
   Size (*size)(const void* self, int64_t part);
   // What is to be known of all units of a part before any is cut; nullptr: nothing.

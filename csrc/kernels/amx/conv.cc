@@ -102,11 +102,7 @@ Band full_band(const State& s) {
   return b;
 }
 
-// Slices of a full band, the largest number of each unit, and what its sums are to be multiplied by.
-int64_t thread_bytes(const State& s) {
-  const Band b = full_band(s);
-  return b.step * s.steps + (units_of(s, b) + 1) * 4;
-}
+// In a thread's scratch lie slices of a full band, the largest number of each unit, and what its sums are to be multiplied by.
 int32_t* largest_in(const State& s, char* a) {
   const Band b = full_band(s);
   return reinterpret_cast<int32_t*>(a + b.step * s.steps);
@@ -119,7 +115,8 @@ const float* from_in(const State& s, const char* a) {
 int64_t thread_scratch_bytes(const KernelQuery& q) {
   State s;
   plan(q, &s);
-  return thread_bytes(s);
+  const Band b = full_band(s);
+  return b.step * s.steps + (units_of(s, b) + 1) * 4;
 }
 
 int64_t packed_bytes(const KernelQuery& q) {
@@ -286,7 +283,8 @@ struct Images {
     const Images& j = of(self);
     const Band b = j.band(part);
     const int64_t rows = b.rows + j.s.extra_h;
-    for (; from < to; ++from) largest_in(j.s, a)[from] = scan_row(j.s, b, j.image(part), from / rows, from % rows, a);
+    int32_t* const found = largest_in(j.s, a);
+    for (; from < to; ++from) found[from] = scan_row(j.s, b, j.image(part), from / rows, from % rows, a);
   }
   static void cut(const void* self, int64_t part, int64_t from, int64_t to, char* a) {
     const Images& j = of(self);
@@ -314,7 +312,7 @@ Status run(const void* state, RunContext& c) {
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Images images{s, ceil_div(s.units, s.band), round_up(g.channels, kVec) * g.in_h * g.in_w,
                       round_up(g.filters, kVec) * g.out_h * g.out_w, in(0), {c.in[1]->as<const char>(), in(2), in(3), c.out[0]->as<float>()}};
-  const BandJob job{g.batch * g.groups * images.bands, 1, ceil_div(g.filters, kVec), thread_bytes(s),
+  const BandJob job{g.batch * g.groups * images.bands, 1, ceil_div(g.filters, kVec),
                     &images, Images::size, Images::scan, Images::cut, Images::product};
   run_bands(job, g.flops() < 4 * kAloneFlops ? Pool::serial() : *c.pool, c);
   return Status::kOk;

@@ -195,7 +195,7 @@ Status run(const void* state, RunContext& c) {
   const State& s = *static_cast<const State*>(state);
   const auto in = [&](int i) { return c.has(i) ? c.in[i]->as<const float>() : nullptr; };
   const Parts parts{s, {in(0), in(1), in(2), in(3), c.out[0]->as<float>()}};
-  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kVec), a_bytes(s), &parts, Parts::size, nullptr, Parts::cut, Parts::product};
+  const BandJob job{s.bands, s.chunks, ceil_div(s.p.n, kVec), &parts, Parts::size, nullptr, Parts::cut, Parts::product};
   run_bands(job, s.p.flops() < kAloneWork ? Pool::serial() : *c.pool, c);
   return Status::kOk;
 }

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
-from pyneo.compiler.passes.match import constant, is_unfused, producer, take_output
+from pyneo.compiler.passes.match import constant, is_unfused, producer, replace_by
 
 
 def computed_kernels(graph: Graph) -> bool:
@@ -31,10 +31,7 @@ def computed_kernels(graph: Graph) -> bool:
         if node.str_attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             continue
         made = _product(graph, node, x, w)
-        place = graph.nodes.index(node)
-        graph.nodes[place:place] = made
-        take_output(graph, made[-1], node)
-        graph.remove([node])
+        replace_by(graph, node, made)
         changed = True
     return changed
 

@@ -102,3 +102,11 @@ def take_output(graph: Graph, node: Node, old: Node) -> None:
     node.outputs[0] = result
     result.producer = node
     old.outputs = [None] * len(old.outputs)
+
+
+def replace_by(graph: Graph, node: Node, made: list[Node]) -> None:
+    """Puts `made`, whose last node produces what `node` does, in the place of `node`."""
+    place = graph.nodes.index(node)
+    graph.nodes[place:place] = made
+    take_output(graph, made[-1], node)
+    graph.remove([node])

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, DType, Graph, Node, Value
 from pyneo.compiler.passes.linear import MANY_WEIGHTS
-from pyneo.compiler.passes.match import constant, has_constant_bias, is_unfused, take_output
+from pyneo.compiler.passes.match import constant, has_constant_bias, is_unfused, replace_by, take_output
 
 # Few outputs leave most lanes of a vector idle; with all phases side by side they fill about one.
 _LANES = 16
@@ -89,10 +89,7 @@ def _widen(graph: Graph, node: Node, weights: np.ndarray, block: int) -> None:
         Node("Conv", conv.name, inputs, [conv], attrs),
         Node("DepthToSpace", f"{node.name}/apart", [conv], [None], {"blocksize": [block]}),
     ]
-    place = graph.nodes.index(node)
-    graph.nodes[place:place] = made
-    take_output(graph, made[-1], node)
-    graph.remove([node])
+    replace_by(graph, node, made)
 
 
 def _plain(node: Node) -> bool:
@@ -126,10 +123,7 @@ def _spread(graph: Graph, node: Node, weights: np.ndarray) -> None:
         Node("MatMul", node.name, inputs, [sums]),
         _reshape(graph, sums, whole),
     ]
-    place = graph.nodes.index(node)
-    graph.nodes[place:place] = made
-    take_output(graph, made[-1], node)
-    graph.remove([node])
+    replace_by(graph, node, made)
 
 
 def _taps(taps: int, stride: int, before: int, after: int) -> tuple[int, list[list[int]]]:
@@ -174,7 +168,6 @@ def _split(graph: Graph, node: Node, weights: np.ndarray, strides: list[int]) ->
     if bias is not None:
         inputs.append(constant(graph, f"{node.name}/bias", np.tile(bias, len(phases))))
     conv = Value(graph.fresh_name(f"{node.name}/phases"), y.dtype, (y.dims[0], len(filters), *planes))
-    place = graph.nodes.index(node)
     made = [Node("Conv", conv.name, inputs, [conv], {"pads": [*before, *behind]})]
     dims = (*y.dims[:2], *(n * s for n, s in zip(planes, strides, strict=True)))
     whole = Value(graph.fresh_name(f"{node.name}/whole"), y.dtype, dims)
@@ -192,9 +185,7 @@ def _split(graph: Graph, node: Node, weights: np.ndarray, strides: list[int]) ->
         numbers = (np.zeros(axes), np.array(sizes), np.arange(2, 2 + axes))
         bounds = [constant(graph, f"{node.name}/{i}", n.astype(np.int64)) for i, n in enumerate(numbers)]
         made.append(Node("Slice", f"{node.name}/crop", [whole, *bounds], [None]))
-    graph.nodes[place:place] = made
-    take_output(graph, made[-1], node)
-    graph.remove([node])
+    replace_by(graph, node, made)
 
 
 def _reshape(graph: Graph, x: Value, y: Value) -> Node:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyneo.compiler.ir.graph import Attr, Graph, Node, Value
-from pyneo.compiler.passes.match import constant, producer, shapes_together, take_output
+from pyneo.compiler.passes.match import constant, producer, replace_by, shapes_together
 
 _PER_INDEX = 16  # elements that are copied in the time that one index takes
 
@@ -28,10 +28,7 @@ def boxes_to_slices(graph: Graph) -> bool:
         if box is None or 0 in data.dims or at.const.size // at.dims[-1] * _PER_INDEX < np.prod(data.dims):
             continue
         made = _around(graph, node, box)
-        place = graph.nodes.index(node)
-        graph.nodes[place:place] = made
-        take_output(graph, made[-1], node)
-        graph.remove([node])
+        replace_by(graph, node, made)
         changed = True
     return changed
 
